@@ -1,0 +1,3 @@
+"""What fog node and edge node share; it imports neither of them, nor the simulations."""
+
+__version__ = "0.1.0"

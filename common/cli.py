@@ -1,0 +1,98 @@
+"""How every command behaves: exit codes, one-sentence errors, --json, --debug, progress."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from common import __version__
+from common.errors import ResidualInrError, UsageError
+
+__all__ = ["Command", "add_json", "build_parser", "print_json", "progress", "run_command"]
+
+T = TypeVar("T")
+Command = Callable[[argparse.Namespace], int]
+"""Runs one subcommand and returns its exit code."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one sentence with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        raise SystemExit(UsageError.exit_code)
+
+
+def build_parser(
+    prog: str, description: str
+) -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[Any]]:
+    """A parser with --version and subcommands.
+
+    Each subcommand sets ``command`` (a :data:`Command`) by ``parser.set_defaults``.
+    """
+    parser = _Parser(prog=prog, description=description)
+    parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    return parser, subparsers
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The options that every subcommand takes: --json, --debug and --version."""
+    parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--version", action="version", version=f"{parser.prog.split()[0]} {__version__}"
+    )
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
+    """Parse and run; 0 success, 1 failure, 2 wrong usage or configuration, 130 on Ctrl-C.
+
+    Errors are one sentence on stderr; a traceback only with --debug.
+    """
+    arguments = parser.parse_args(argv)
+    command: Command = arguments.command
+    try:
+        return command(arguments)
+    except ResidualInrError as error:
+        return _fail(parser.prog, str(error), error.exit_code, arguments)
+    except KeyboardInterrupt:
+        return _fail(parser.prog, "stopped by Ctrl-C", 130, arguments)
+    except BrokenPipeError:
+        # The reader of stdout has gone, as in `... | head`; keep the interpreter's exit quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the last line of defence: never a traceback at a user
+        sentence = f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback"
+        return _fail(parser.prog, " ".join(sentence.split()), 1, arguments)
+
+
+def _fail(prog: str, sentence: str, code: int, arguments: argparse.Namespace) -> int:
+    if getattr(arguments, "debug", False):
+        traceback.print_exc()
+    sys.stderr.write(f"{prog}: {sentence}\n")
+    return code
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print exactly one JSON object on stdout; NaN is refused, since it is not JSON."""
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def progress(
+    items: Iterable[T], *, total: int | None, title: str, quiet: bool = False
+) -> Iterable[T]:
+    """Iterate with a progress bar on stderr when it is a terminal, else silently."""
+    if quiet or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, total=total, description=title, console=Console(stderr=True))

@@ -1,0 +1,1 @@
+"""Readers of frame sources; all give the same Frame; imports no torch."""

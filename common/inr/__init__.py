@@ -1,0 +1,1 @@
+"""Implicit neural representations: networks, batched fitting and evaluation, quantization, composition."""

@@ -1,0 +1,1 @@
+"""From packets to a trained detector; the one package that imports ultralytics."""

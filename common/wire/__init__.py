@@ -1,0 +1,1 @@
+"""Messages between nodes, their framing, authentication and flow control; imports no torch."""

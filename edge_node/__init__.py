@@ -1,0 +1,1 @@
+"""The edge node: records, uploads, receives and trains; the offline decoder and trainer."""

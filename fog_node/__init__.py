@@ -1,0 +1,1 @@
+"""The fog node: receives, encodes, stores and serves frames; the offline encoder."""

@@ -1,0 +1,1 @@
+"""Scenarios, simulations and loopback deployments of the real daemons."""
