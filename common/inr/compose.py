@@ -59,12 +59,14 @@ class ObjectPart:
         frames: (M,) int64 image of the batch.
         regions: (M, 4) int64 x0, y0, x1, y1 in coded pixels, half-open, inside the frame.
         scales: (M,) float32 residual_scale.
+        boxes: (M,) int64 index of the object's box in its frame; decides between boxes of one area.
     """
 
     stack: SirenStack
     frames: Tensor
     regions: Tensor
     scales: Tensor
+    boxes: Tensor
 
 
 def compose(
@@ -144,9 +146,11 @@ def _add_residuals(
     for part, regions, rows, corner in placed:
         flat, values, region = _evaluate(canvas, part.stack, regions, part.frames[rows], corner, chunk)
         parts.append((flat, values * part.scales[rows][region, None], rows[region]))
-    areas = torch.cat([(p.regions[:, 2] - p.regions[:, 0]) * (p.regions[:, 3] - p.regions[:, 1]) for p, *_ in placed])
-    # Rank: larger areas first; among equals the order of the boxes, which frame and corner make independent of batch.
-    order = torch.argsort(areas, descending=True, stable=True)
+    sides = torch.cat([p.regions[:, 2:] - p.regions[:, :2] for p, *_ in placed])
+    boxes = torch.cat([p.boxes for p, *_ in placed])
+    # The owner is the highest rank: larger areas come first, then the order of the boxes.
+    order = torch.argsort(boxes, stable=True)
+    order = order[torch.argsort(sides.prod(1)[order], descending=True, stable=True)]
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     owner = torch.full((len(out),), -1, dtype=torch.int64, device=out.device)
