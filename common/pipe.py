@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import msgpack
 
@@ -27,7 +27,7 @@ PARENT_LOST_EXIT_CODE = 70
 """Exit code of a child whose daemon has died (EX_SOFTWARE of sysexits.h)."""
 
 
-def write_message(stream: BinaryIO, message: Mapping[str, Any], *, max_bytes: int) -> None:
+def write_message(stream: IO[bytes], message: Mapping[str, Any], *, max_bytes: int) -> None:
     """Write one message and flush it.
 
     Raises:
@@ -47,7 +47,7 @@ def write_message(stream: BinaryIO, message: Mapping[str, Any], *, max_bytes: in
     stream.flush()
 
 
-def read_message(stream: BinaryIO, *, max_bytes: int) -> dict[str, Any] | None:
+def read_message(stream: IO[bytes], *, max_bytes: int) -> dict[str, Any] | None:
     """Read one message; None at the end of the stream between two messages.
 
     Raises:
@@ -84,8 +84,8 @@ class ParentPipe:
         max_bytes: Bound on one message in either direction.
     """
 
-    source: BinaryIO
-    sink: BinaryIO
+    source: IO[bytes]
+    sink: IO[bytes]
     max_bytes: int
 
     def receive(self) -> dict[str, Any] | None:

@@ -1,0 +1,106 @@
+"""The encoder process of a fog node: ``python -m fog_node.encoder_worker``, started by the daemon.
+
+It holds one encoder and answers batch after batch over the pipe of :mod:`common.pipe`. A batch that fails
+as a whole is encoded again frame by frame, so that one bad frame costs its neighbours nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from common.errors import MessageError
+from common.frame import Frame
+from common.pipe import connect_parent
+from fog_node.encoder_messages import (
+    BatchEncoded,
+    EncodeBatch,
+    Encoded,
+    EncoderReady,
+    NotEncoded,
+    StartEncoder,
+    StopEncoder,
+    from_map,
+    to_map,
+)
+
+__all__ = ["BatchEncoder", "EncoderFactory", "serve"]
+
+
+class BatchEncoder(Protocol):
+    """Encodes frames of one batch, in order."""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
+        """One answer a frame, in the same order."""
+        ...
+
+
+EncoderFactory = Callable[[StartEncoder], BatchEncoder]
+"""Builds the encoder from the daemon's first message; heavy imports belong in here."""
+
+
+def serve(factory: EncoderFactory, *, max_bytes: int = 64 * 1024 * 1024) -> int:
+    """Answer the daemon until it says stop; returns the exit code."""
+    pipe = connect_parent(max_bytes=max_bytes)
+    first = pipe.receive()
+    if first is None:
+        return 0
+    start = from_map(first)
+    if not isinstance(start, StartEncoder):
+        raise MessageError(f"an encoder worker must be told to start first, not {start.kind!r}")
+    encoder = factory(start)
+    pipe.send(to_map(EncoderReady()))
+    while (value := pipe.receive()) is not None:
+        message = from_map(value)
+        if isinstance(message, StopEncoder):
+            break
+        if isinstance(message, EncodeBatch):
+            pipe.send(to_map(BatchEncoded(message.batch, tuple(_encode(encoder, message.frames)))))
+    return 0
+
+
+def _encode(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
+    try:
+        results = encoder(frames)
+        if len(results) != len(frames):
+            raise MessageError(f"the encoder gave {len(results)} answers for {len(frames)} frames")
+    except Exception as error:  # whatever one frame brings about, the others must be encoded
+        if len(frames) > 1:
+            return [result for frame in frames for result in _encode(encoder, [frame])]
+        reason = " ".join(str(error).split()) or "no message"
+        return [NotEncoded(f"frame {frames[0].name!r} cannot be encoded: {type(error).__name__}: {reason}")]
+    return results
+
+
+def _frame_encoder(start: StartEncoder) -> BatchEncoder:
+    """The product's encoder behind the worker's interface."""
+    from fog_node.encoder import EncodeFailure, FrameEncoder
+    from fog_node.encoder_settings import EncoderSettings
+
+    settings = EncoderSettings.model_validate(start.settings)
+    encoder = FrameEncoder(settings, device=start.device, threads=start.threads)
+
+    def encode(frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
+        results: list[Encoded | NotEncoded] = []
+        for item in encoder.encode(frames):
+            if isinstance(item, EncodeFailure):
+                results.append(NotEncoded(item.reason))
+            else:
+                results.append(
+                    Encoded(
+                        packet=item.packet,
+                        background_psnr_db=item.background_psnr_db,
+                        object_psnr_db=tuple(item.object_psnr_db),
+                        seconds=item.seconds,
+                        reached_target=item.reached_target,
+                    )
+                )
+        return results
+
+    return encode
+
+
+if __name__ == "__main__":
+    limit = int(sys.argv[1]) if len(sys.argv) > 1 else 64 * 1024 * 1024
+    sys.exit(serve(_frame_encoder, max_bytes=limit))
