@@ -1,0 +1,129 @@
+"""Settings of training, validation and the deploy gate (no torch, so that daemons may read them)."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from common.config import Settings
+from common.frame import DEFAULT_CLASS
+
+__all__ = ["GateSettings", "TrainingSettings"]
+
+STRIDE = 32
+"""Coarsest stride of the YOLOv8 detectors, pixels: a training size must be a multiple of it."""
+
+
+class GateSettings(Settings):
+    """When a newly trained detector may replace the one in use."""
+
+    min_boxes: int = Field(
+        50,
+        ge=1,
+        le=1_000_000,
+        description="boxes that the validation frames must hold before anything is deployed",
+    )
+    margin: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="mAP50-95 (0..1) that a deployed detector may at worst lose: the lower bound of the "
+        "interval of (new - current) must lie above minus this",
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1.0, description="confidence (0..1) of the two-sided bootstrap interval over images"
+    )
+    resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap samples of the validation images")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the bootstrap, so that a decision can be repeated"
+    )
+
+
+class TrainingSettings(Settings):
+    """How a node trains its detector."""
+
+    model: str = Field(
+        "yolov8n.yaml",
+        min_length=1,
+        description="detector to start from: an Ultralytics model name ending in .yaml (random weights), or "
+        "the path of local weights (.safetensors or .pt)",
+    )
+    classes: tuple[str, ...] = Field(
+        (DEFAULT_CLASS,), min_length=1, max_length=1000, description="ordered class names of the deployment"
+    )
+    class_map: dict[str, str] = Field(
+        default_factory=dict,
+        description="class name of a label -> class name of the deployment; others are refused",
+    )
+    imgsz: int = Field(
+        640, ge=64, le=2048, multiple_of=STRIDE, description="side of the square training images, pixels; x32"
+    )
+    batch: int = Field(8, ge=1, le=1024, description="frames a training step")
+    epochs: int = Field(50, ge=1, le=10_000, description="passes over the training frames in one training")
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        description="training steps after which a training ends; null: no such limit",
+    )
+    max_seconds: float | None = Field(
+        None, gt=0, le=604_800, description="seconds after which a training ends; null: no such limit"
+    )
+    optimizer: Literal["AdamW", "SGD"] = Field("AdamW", description="optimizer, by its name in torch.optim")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of the first step")
+    final_learning_rate: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="learning rate of the last epoch as a share of the first; linear in between",
+    )
+    weight_decay: float = Field(5e-4, ge=0, le=1, description="weight decay a step")
+    flip: float = Field(0.5, ge=0, le=1, description="probability that a frame is mirrored left to right")
+    supersample: int = Field(
+        1, ge=1, le=4, description="each training pixel is the mean of this many decoded pixels squared"
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where to train: auto, cpu, cuda or cuda:N"
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="seed of the order of frames, the flips and the first weights"
+    )
+    memory_bytes: int = Field(
+        1 << 30, ge=1 << 16, le=1 << 40, description="bytes of device memory for the resident packets"
+    )
+    when_full: Literal["evict", "refuse"] = Field(
+        "evict", description="when memory_bytes is reached: evict the oldest frames, or refuse new ones"
+    )
+    checkpoint_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="least seconds between two checkpoints, written at the end of an epoch",
+    )
+    validation_images: int = Field(
+        500,
+        ge=1,
+        le=100_000,
+        description="validation originals kept as encoded bytes in memory, newest first",
+    )
+    half_weights: bool = Field(
+        True, description="send weights in 16 instead of 32 bit floats: half the bytes"
+    )
+    gate: GateSettings = Field(GateSettings(), description="when the new detector replaces the one in use")
+
+    @pydantic.model_validator(mode="after")
+    def _classes_are_consistent(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes lists a name twice")
+        for source, target in self.class_map.items():
+            if target not in self.classes:
+                raise ValueError(f"class_map sends {source!r} to {target!r}, which is not in classes")
+        return self
+
+    def class_index(self, name: str) -> int | None:
+        """Index of a label's class in ``classes``; None for a name that is neither listed nor mapped."""
+        name = self.class_map.get(name, name)
+        return self.classes.index(name) if name in self.classes else None
