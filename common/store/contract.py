@@ -1,0 +1,385 @@
+"""The contracts of the stores; each has an SQLite and an in-memory implementation.
+
+    from common.store import open_edge_store, open_fog_store, open_training_view
+
+Every method that writes has committed to disk (fsync) when it returns, and has changed nothing
+when it raises. Methods may be called from any thread: a lock serialises them. One process at a
+time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
+
+Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works
+again once there is room), ``StoreCorruptError`` (a record does not match its checksum) and
+``StoreError`` (anything else that storage refuses).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from common.frame import Frame, FrameIdentity, in_validation_block
+from common.store.records import (
+    ApplyResult,
+    CommitOutcome,
+    LogPage,
+    Original,
+    OutboxState,
+    PendingFrame,
+    Record,
+    RecordKind,
+)
+
+__all__ = ["EdgeStore", "FogStore", "TrainingView"]
+
+
+class _Closable(Protocol):
+    """Opened once, closed once; a context manager."""
+
+    def close(self) -> None:
+        """Give up files and locks; further calls raise StoreError."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+class TrainingView(_Closable, Protocol):
+    """What the trainer reads, in its own process, while the daemon writes.
+
+    Positions here are of this store's own record sequence: at a fog the log position, at an edge
+    the order in which records were applied. Both only grow.
+    """
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record; 0 when there is none."""
+        ...
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """One sentence for each damaged item that this view has left out so far."""
+        ...
+
+    def packets_after(self, position: int, limit: int, max_bytes: int = 64 << 20) -> list[tuple[int, bytes]]:
+        """Packets in order, training and validation alike: the packet says which.
+
+        Args:
+            position: Packets after this one.
+            limit: At most this many.
+            max_bytes: Stop before exceeding this many bytes, but give at least one packet.
+
+        Returns:
+            (position, packet bytes) of each.
+        """
+        ...
+
+    def validation_originals(self, limit: int) -> list[Frame]:
+        """The newest labelled validation frames whose original image is here, newest first.
+
+        Boxes are in pixels of the original image.
+        """
+        ...
+
+    def latest_weights(self) -> tuple[Record, bytes] | None:
+        """The newest weights record with its safetensors bytes, or None."""
+        ...
+
+
+class FogStore(_Closable, Protocol):
+    """Uploads waiting to be encoded, and the append-only log."""
+
+    @property
+    def log_id(self) -> int:
+        """Random unsigned 64-bit id drawn when the store was created."""
+        ...
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record ever appended; 0 when there is none."""
+        ...
+
+    @property
+    def oldest_position(self) -> int:
+        """Position of the oldest record still there; last_position + 1 when there is none."""
+        ...
+
+    @property
+    def pending_count(self) -> int:
+        """Committed frames that are not finished."""
+        ...
+
+    def commit_frames(self, frames: Sequence[Frame]) -> list[CommitOutcome]:
+        """Commit uploads in one transaction (group commit).
+
+        Equal content means the same image, size, labels, mark and name.
+
+        Args:
+            frames: Each with its identity.
+
+        Returns:
+            One outcome a frame. Acknowledge STORED and DUPLICATE, refuse CONFLICT.
+
+        Raises:
+            StoreFullError: None of them was stored.
+            StoreError: A frame has no identity.
+        """
+        ...
+
+    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
+        """Committed frames that are not finished, oldest first.
+
+        Args:
+            limit: At most this many.
+            after: Only those with a greater ``arrival``, so that a caller with frames in work
+                can read on; start again at 0 after a restart.
+        """
+        ...
+
+    def finish(
+        self, identity: FrameIdentity, kind: RecordKind, meta: Mapping[str, Any], payload: bytes
+    ) -> int:
+        """Append a frame's record and mark the frame done, in one transaction.
+
+        A frame that is done already keeps its first record.
+
+        Args:
+            identity: A committed frame.
+            kind: PACKET or TOMBSTONE.
+            meta: JSON values; the key ``source`` is added here for a validation frame.
+            payload: The packet; empty for a tombstone.
+
+        Returns:
+            The record's position.
+
+        Raises:
+            StoreError: The frame was never committed, or the kind is another one.
+        """
+        ...
+
+    def append(
+        self,
+        kind: RecordKind,
+        device: str,
+        epoch: int,
+        number: int,
+        meta: Mapping[str, Any],
+        payload: bytes,
+    ) -> int:
+        """Append weights or a shared part; the same one again returns its position.
+
+        Returns:
+            The record's position.
+
+        Raises:
+            IdentityConflictError: The (device, epoch, number, kind) was used for other content.
+        """
+        ...
+
+    def read(
+        self,
+        after: int,
+        limit: int,
+        max_bytes: int,
+        devices: Collection[str] | None = None,
+        kinds: Collection[RecordKind] | None = None,
+    ) -> LogPage:
+        """Records after a position. A large payload counts no bytes: it is None in the record.
+
+        A reader behind the oldest position gets one gap record first; a damaged record is
+        replaced by a gap record and never hides the others. Filters do not apply to gaps.
+
+        Args:
+            after: Last position the reader holds; 0 for the beginning.
+            limit: At most this many records.
+            max_bytes: Stop before exceeding this many payload bytes, but give at least one record.
+            devices: Only records of these source devices; None for all.
+            kinds: Only these kinds; None for all.
+        """
+        ...
+
+    def has_record(self, kind: RecordKind, identity: FrameIdentity) -> bool:
+        """Whether the log holds this record."""
+        ...
+
+    def blob_size(self, digest: bytes) -> int | None:
+        """Bytes of the payload or original with this content hash, or None if it is not here."""
+        ...
+
+    def blob(self, digest: bytes, offset: int, length: int) -> bytes:
+        """Part of a payload or original; shorter at its end.
+
+        Raises:
+            StoreError: No such content here.
+        """
+        ...
+
+    def blob_sources(self, digest: bytes) -> frozenset[str]:
+        """Devices whose records or originals have this content: who may read one may fetch it."""
+        ...
+
+    def trim(self, through: int) -> int:
+        """Drop the records up to and including a position (retention); returns how many went."""
+        ...
+
+    def training_view(self) -> TrainingView:
+        """A view for the same process; another process uses ``open_training_view(path)``."""
+        ...
+
+
+class EdgeStore(_Closable, Protocol):
+    """An edge's outbox of recorded frames and its inbox of records."""
+
+    @property
+    def epoch(self) -> int:
+        """Random unsigned 64-bit number drawn when the store was created."""
+        ...
+
+    # Outbox
+
+    def recorded(self, source_key: str) -> int | None:
+        """The number given to this source key, or None."""
+        ...
+
+    def record_frame(
+        self,
+        source_key: str,
+        frame: Frame,
+        mark: Callable[[int], bool] = in_validation_block,
+    ) -> int:
+        """Give a frame the next number and keep it until the fog has it.
+
+        Args:
+            source_key: Names the frame at its source (a path, a video and index). A key is
+                recorded once: the same key again returns its number and changes nothing.
+            frame: Its identity is ignored.
+            mark: Whether the frame of a number is validation; ``frame.validation`` also marks it.
+
+        Returns:
+            The frame number, from 0.
+
+        Raises:
+            StoreFullError: The outbox or the disk is full: wait until the fog has taken some.
+        """
+        ...
+
+    def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
+        """Frames the fog may not have, by number, each with its identity.
+
+        A frame whose stored image is damaged is refused here, with the reason, and left out.
+
+        Args:
+            limit: At most this many.
+            max_bytes: Stop before exceeding this many image bytes, but give at least one frame.
+            after: Only greater numbers, so that a sender with frames in flight can read on.
+        """
+        ...
+
+    def acknowledge(self, numbers: Iterable[int]) -> None:
+        """The fog has these on disk: images go, except those of validation frames."""
+        ...
+
+    def refuse(self, number: int, reason: str) -> None:
+        """The fog refuses this frame for good: it is kept as refused, its image goes."""
+        ...
+
+    def refused(self) -> list[tuple[int, str]]:
+        """(number, reason) of every refused frame, by number."""
+        ...
+
+    def outbox_state(self) -> OutboxState:
+        """How full the outbox is."""
+        ...
+
+    # Inbox
+
+    @property
+    def log_id(self) -> int | None:
+        """Id of the fog's log that ``position`` belongs to; None before the first."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Position of the fog's log up to which this edge holds what it subscribed to."""
+        ...
+
+    @property
+    def inbox_position(self) -> int:
+        """Position of the newest record in this edge's own sequence, as the trainer counts."""
+        ...
+
+    def follow(self, log_id: int) -> int:
+        """Follow this log; another log than before starts at position 0.
+
+        Returns:
+            The position to pull after.
+        """
+        ...
+
+    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+        """Store records and this edge's position in one transaction.
+
+        A record is stored once by (device, epoch, number, kind).
+
+        Args:
+            records: Large ones (payload None) must have been adopted or held before.
+            position: The fog's log position reached with them; may pass the last record's. A
+                smaller one than the present is ignored.
+
+        Raises:
+            StoreError: A large payload is not here, or bytes do not match their digest.
+        """
+        ...
+
+    def adopt_blob(self, digest: bytes, path: Path) -> None:
+        """Take over a received file: it is verified and moved into the store.
+
+        Raises:
+            StoreError: The file's content does not have this hash.
+        """
+        ...
+
+    def has_blob(self, digest: bytes) -> bool:
+        """Whether a large payload or an original with this content hash is here."""
+        ...
+
+    @property
+    def incoming_folder(self) -> Path:
+        """Folder for files being received, on the same file system as the store."""
+        ...
+
+    def wanted_originals(self, limit: int) -> list[Original]:
+        """Originals of labelled validation packets that are not here, newest first."""
+        ...
+
+    def store_original(self, digest: bytes, image: bytes) -> None:
+        """Keep a fetched original.
+
+        Raises:
+            StoreError: The bytes do not have this hash.
+        """
+        ...
+
+    def original_count(self) -> int:
+        """Originals that were fetched and are held."""
+        ...
+
+    def records(
+        self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
+    ) -> list[tuple[int, Record]]:
+        """Applied records as (inbox position, record), without payloads (None), in order."""
+        ...
+
+    def count(self, kind: RecordKind) -> int:
+        """How many records of a kind were applied."""
+        ...
+
+    def training_view(self) -> TrainingView:
+        """A view for the same process; another process uses ``open_training_view(path)``."""
+        ...
