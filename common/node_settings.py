@@ -1,0 +1,66 @@
+"""Settings that a fog node and an edge node share (no torch)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from common.config import Settings, load_settings
+
+__all__ = ["ChildSettings", "LinkSettings", "LogLevel", "load_node_settings", "resolve"]
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+S = TypeVar("S", bound=Settings)
+
+
+class LinkSettings(Settings):
+    """Heartbeats between an edge and the fog."""
+
+    heartbeat_s: float = Field(
+        1.0, ge=0.05, le=60, description="seconds of silence after which a sign of life is sent"
+    )
+    liveness: int = Field(
+        5,
+        ge=2,
+        le=100,
+        description="heartbeats without any traffic after which the other side counts as gone",
+    )
+
+
+class ChildSettings(Settings):
+    """Child processes: encoder workers and the trainer."""
+
+    pipe_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1 << 20,
+        le=(1 << 32) - 1,
+        description="bound on one message between the daemon and a child, bytes",
+    )
+    stop_s: float = Field(
+        10.0, ge=0, le=3600, description="seconds a child gets to end after it was told to, before SIGTERM"
+    )
+    terminate_s: float = Field(5.0, ge=0.1, le=600, description="seconds from SIGTERM to SIGKILL")
+    restart_first_s: float = Field(
+        1.0, ge=0.01, le=600, description="longest wait before the first restart of a crashed child, seconds"
+    )
+    restart_max_s: float = Field(
+        60.0, ge=0.01, le=3600, description="longest wait before any restart of a crashing child, seconds"
+    )
+
+
+def load_node_settings(path: str | Path, model: type[S]) -> tuple[S, Path]:
+    """Read a node's YAML; returns the settings and the folder that their relative paths start from.
+
+    Raises:
+        ConfigError: As :func:`common.config.load_settings`.
+    """
+    settings = load_settings(path, model)
+    return settings, Path(path).resolve().parent
+
+
+def resolve(base: Path, path: str) -> Path:
+    """``path`` itself when absolute (``~`` is the home folder), else taken from ``base``."""
+    return base / Path(path).expanduser()

@@ -1,0 +1,193 @@
+"""Settings of an edge node: ``configs/edge.yaml`` lists every one with its default (no torch)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from common.config import Settings
+from common.learning.settings import TrainingSettings
+from common.learning_messages import TRAINER_MODULE
+from common.node_settings import ChildSettings, LinkSettings, LogLevel
+
+__all__ = [
+    "DownloadSettings",
+    "EdgeSettings",
+    "EdgeTrainingSettings",
+    "FogAddress",
+    "OutboxSettings",
+    "SourceSettings",
+    "SubscriptionSettings",
+    "UploadSettings",
+    "ValidationSettings",
+]
+
+RecordKindName = Literal["packet", "tombstone", "shared_part", "weights"]
+
+
+class FogAddress(Settings):
+    """Where the fog node is and how it is known."""
+
+    address: str = Field(
+        "tcp://127.0.0.1:5570",
+        pattern=r"^tcp://.+:\d{1,5}$",
+        description="the fog's address, tcp://HOST:PORT",
+    )
+    public_key: str = Field(
+        "fog.pub",
+        min_length=1,
+        max_length=4096,
+        description="the fog's public key, 40 characters, or the path of a file that holds it",
+    )
+    backoff_first_s: float = Field(
+        1.0, ge=0.01, le=600, description="longest wait before the first reconnection, seconds"
+    )
+    backoff_max_s: float = Field(
+        32.0, ge=0.01, le=3600, description="longest wait before any reconnection, seconds"
+    )
+
+
+class SourceSettings(Settings):
+    """One source of frames."""
+
+    path: str = Field(
+        min_length=1, max_length=4096, description="sequence folder, data.yaml, CSV, image folder or video"
+    )
+    format: str | None = Field(
+        None, description="its layout by name (see docs/datasets.md); null: found by looking"
+    )
+    labels: Literal["file", "none"] = Field(
+        "file", description="file: boxes of the source's own label files; none: send the frames unlabelled"
+    )
+    frames_per_second: float | None = Field(
+        None, gt=0, le=10_000, description="most frames recorded a second; null: as fast as they are read"
+    )
+    max_frames: int | None = Field(
+        None, ge=1, le=2**40, description="frames to record from this source; null: all of them"
+    )
+    wait_for_detector: bool = Field(
+        False, description="begin this source only once a detector has been deployed on this node"
+    )
+
+
+class ValidationSettings(Settings):
+    """Contiguous blocks of frames that no node trains on."""
+
+    block: int = Field(100, ge=1, le=1_000_000, description="frames of a block, by frame number")
+    held_out: int = Field(
+        20, ge=0, le=1_000_000, description="frames at the end of each block held out for validation"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> ValidationSettings:
+        if self.held_out > self.block:
+            raise ValueError(f"held_out ({self.held_out}) must not be larger than block ({self.block})")
+        return self
+
+
+class OutboxSettings(Settings):
+    """Recorded frames on disk that the fog has not acknowledged yet."""
+
+    max_frames: int = Field(
+        100_000, ge=1, le=10**9, description="unacknowledged frames at which recording waits"
+    )
+    max_bytes: int = Field(
+        4 << 30, ge=1 << 16, le=1 << 50, description="unacknowledged bytes at which recording waits"
+    )
+
+
+class UploadSettings(Settings):
+    """The window of uploads under way; the fog's own window counts too, the smaller one binds."""
+
+    window_frames: int = Field(16, ge=1, le=1000, description="frames sent and not yet acknowledged, at most")
+    window_bytes: int = Field(
+        16 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most; one frame is always allowed"
+    )
+
+
+class DownloadSettings(Settings):
+    """Bounds of what the node takes from the log."""
+
+    window_records: int = Field(64, ge=1, le=10_000, description="records asked for and not yet stored")
+    window_bytes: int = Field(4 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most")
+    chunk_bytes: int = Field(
+        256 * 1024, ge=4096, le=1 << 24, description="piece in which large payloads are fetched, bytes"
+    )
+    large_bytes: int = Field(
+        512 << 20, ge=1 << 16, le=1 << 34, description="largest payload fetched (detector weights), bytes"
+    )
+    validation_originals: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="validation originals of other devices to fetch and keep, frames; counted as downlink",
+    )
+
+
+class SubscriptionSettings(Settings):
+    """What the node takes from the log, within its rights on the fog's allow list."""
+
+    devices: tuple[str, ...] = Field(
+        ("*",), max_length=10_000, description="public keys of the devices to receive from; * = all allowed"
+    )
+    kinds: tuple[RecordKindName, ...] = Field(
+        ("packet", "tombstone", "shared_part", "weights"), description="kinds of records to receive"
+    )
+
+
+class EdgeTrainingSettings(Settings):
+    """Training on this node."""
+
+    mode: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="auto: while the fog's plan says edge; always: whenever frames suffice; or never",
+    )
+    min_new_frames: int = Field(
+        50,
+        ge=1,
+        le=10**9,
+        description="new frames to train on before a round begins (labelled, not held out)",
+    )
+    max_rounds: int | None = Field(
+        None, ge=1, le=10**6, description="rounds after which training ends; null: no end"
+    )
+    wait_for_detector: bool = Field(
+        False, description="begin the first round only once a detector was received, so as to start from it"
+    )
+    detector: TrainingSettings = Field(
+        TrainingSettings(), description="the detector and its training, as in configs/training.yaml"
+    )
+    module: str = Field(TRAINER_MODULE, description="Python module of the trainer process")
+
+
+class EdgeSettings(Settings):
+    """Everything ``edge-node run`` can be told; relative paths start from the folder of the file."""
+
+    fog: FogAddress = Field(FogAddress(), description="the fog node")
+    keys: str = Field("keys", min_length=1, max_length=4096, description="folder made by edge-node keygen")
+    store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
+    sources: tuple[SourceSettings, ...] = Field((), max_length=1000, description="what to record, in order")
+    validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
+    outbox: OutboxSettings = Field(OutboxSettings(), description="recorded frames waiting for the fog")
+    upload: UploadSettings = Field(UploadSettings(), description="uploads under way")
+    download: DownloadSettings = Field(DownloadSettings(), description="records and payloads under way")
+    subscription: SubscriptionSettings = Field(SubscriptionSettings(), description="what to receive")
+    training: EdgeTrainingSettings = Field(EdgeTrainingSettings(), description="training on this node")
+    link: LinkSettings = Field(LinkSettings(), description="heartbeats")
+    children: ChildSettings = Field(ChildSettings(), description="the trainer process")
+    frame_bytes: int = Field(
+        16_000_000, ge=1024, le=1 << 30, description="largest encoded image recorded, bytes"
+    )
+    frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image recorded, pixels")
+    message_bytes: int = Field(
+        32 << 20, ge=1 << 16, le=1 << 31, description="largest message taken from the network, bytes"
+    )
+    status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
+    report_s: float = Field(
+        30.0, ge=0.1, le=86_400, description="seconds between two reports of measured rates to the fog"
+    )
+    drain_s: float = Field(
+        10.0, ge=0, le=3600, description="seconds SIGTERM leaves for acknowledgements of uploads under way"
+    )
+    log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")
