@@ -1,0 +1,121 @@
+"""Plots of the cost model: bytes against frames and against devices, crossings marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.cost_model import Plan, Strategy, plan
+from simulations.cost_scenario import CostScenario
+
+__all__ = ["bytes_against_devices", "bytes_against_frames", "crossing_devices", "plot_costs", "plot_sweep"]
+
+COLOURS = {Strategy.SERVERLESS: "#d95f02", Strategy.EDGE: "#1b9e77", Strategy.FOG: "#7570b3"}
+"""Colour-blind-safe, one a strategy (ColorBrewer Dark2)."""
+
+CURVE_POINTS = 60
+"""Points a curve: smooth on a page, and quick."""
+
+Curve = list[tuple[float, Plan]]
+
+
+def _with(scenario: CostScenario, **changes: Any) -> Plan:
+    return plan(scenario.model_copy(update=changes).deployment())
+
+
+def bytes_against_frames(scenario: CostScenario) -> Curve:
+    """Plans over frames (of all devices together), wide enough to show the crossing fog/edge training."""
+    today = plan(scenario.deployment())
+    reach = 2.0 * max(scenario.frames_per_device * scenario.devices, 1)
+    for crossing in (today.crossings.fog_over_edge_frames, today.crossings.fog_over_serverless_frames):
+        if crossing is not None:
+            reach = max(reach, 1.3 * crossing)
+    steps = (round(reach * i / CURVE_POINTS / scenario.devices) for i in range(1, CURVE_POINTS + 1))
+    counts = sorted({max(1, step) for step in steps})
+    return [(n * scenario.devices, _with(scenario, frames_per_device=n)) for n in counts]
+
+
+def bytes_against_devices(scenario: CostScenario) -> Curve:
+    """Plans over devices; every device still records ``frames_per_device``."""
+    most = max(20, 2 * scenario.devices)
+    counts = sorted({max(1, round(most * i / CURVE_POINTS)) for i in range(1, CURVE_POINTS + 1)})
+    return [(k, _with(scenario, devices=k)) for k in counts]
+
+
+def crossing_devices(scenario: CostScenario) -> float | None:
+    """Devices above which packets beat serverless JPEG when all share with all: 1 + 1 / (1 - alpha)."""
+    if scenario.receivers is not None or scenario.alpha >= 1:
+        return None
+    return 1 + 1 / (1 - scenario.alpha)
+
+
+def plot_costs(scenario: CostScenario, path: Path) -> None:
+    """Write one picture with both curves and their crossings."""
+    today = plan(scenario.deployment())
+    frames, devices = bytes_against_frames(scenario), bytes_against_devices(scenario)
+
+    def draw(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        _curves(left, frames, "frames recorded by all devices")
+        _mark(left, today.crossings.fog_over_edge_frames, "fog training beats edge training")
+        _curves(right, devices, "devices")
+        _mark(right, crossing_devices(scenario), "packets beat serverless JPEG")
+        figure.suptitle(f"{scenario.name}: bytes over the network")
+
+    _save(path, draw)
+
+
+def plot_sweep(key: str, curve: Sequence[tuple[Any, Plan]], path: Path) -> None:
+    """Write the bytes of each strategy over the values of one swept key."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(1, 1)
+        if all(isinstance(x, int | float) and not isinstance(x, bool) for x, _ in curve):
+            _curves(axes, sorted(curve, key=lambda item: item[0]), key, marker="o")
+        else:
+            _curves(axes, [(i, p) for i, (_, p) in enumerate(curve)], key, marker="o")
+            axes.set_xticks(range(len(curve)), [str(x) for x, _ in curve])
+
+    _save(path, draw)
+
+
+def _curves(axes: Any, curve: Sequence[tuple[float, Plan]], label: str, marker: str = "") -> None:
+    for strategy in Strategy:
+        axes.plot(
+            [x for x, _ in curve],
+            [p.cost(strategy).bytes / 1e6 for _, p in curve],
+            color=COLOURS[strategy],
+            marker=marker,
+            label=strategy.words,
+        )
+    axes.set_xlabel(label)
+    axes.set_ylabel("MB over the network")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _mark(axes: Any, x: float | None, label: str) -> None:
+    if x is None:
+        return
+    axes.axvline(x, color="black", linestyle=":", linewidth=1)
+    axes.annotate(
+        f"{label}\nbeyond {x:,.4g}",
+        (x, 0.97),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        xytext=(4, 0),
+        va="top",
+        fontsize="small",
+    )
+
+
+def _save(path: Path, draw: Callable[[Any], None]) -> None:
+    # Figure without pyplot: no display is needed, and nothing global is kept.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    draw(figure)
+    # Without the version stamp the same scenario gives the same bytes.
+    figure.savefig(path, dpi=110, metadata={"Software": None})
