@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def plot_sweep(key: str, curve: Sequence[tuple[Any, Plan]], path: Path) -> None:
         else:
             _curves(axes, [(i, p) for i, (_, p) in enumerate(curve)], key, marker="o")
             axes.set_xticks(range(len(curve)), [str(x) for x, _ in curve])
+        axes.legend(fontsize="small")
 
     _save(path, draw)
 
@@ -93,22 +95,13 @@ def _curves(axes: Any, curve: Sequence[tuple[float, Plan]], label: str, marker: 
     axes.set_ylabel("MB over the network")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
 
 
 def _mark(axes: Any, x: float | None, label: str) -> None:
-    if x is None:
-        return
-    axes.axvline(x, color="black", linestyle=":", linewidth=1)
-    axes.annotate(
-        f"{label}\nbeyond {x:,.4g}",
-        (x, 0.97),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        xytext=(4, 0),
-        va="top",
-        fontsize="small",
-    )
+    if x is not None:
+        figure = f"{math.ceil(x):,}" if x >= 100 else f"{x:.3g}"
+        axes.axvline(x, color="black", linestyle=":", linewidth=1.2, label=f"{label} beyond {figure}")
+    axes.legend(fontsize="small")
 
 
 def _save(path: Path, draw: Callable[[Any], None]) -> None:
