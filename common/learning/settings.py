@@ -112,7 +112,9 @@ class TrainingSettings(Settings):
     half_weights: bool = Field(
         True, description="send weights in 16 instead of 32 bit floats: half the bytes"
     )
-    gate: GateSettings = Field(GateSettings(), description="when the new detector replaces the one in use")
+    gate: GateSettings = Field(
+        default_factory=GateSettings, description="when the new detector replaces the one in use"
+    )
 
     @pydantic.model_validator(mode="after")
     def _classes_are_consistent(self) -> Self:

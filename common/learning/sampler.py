@@ -1,0 +1,58 @@
+"""The order of training frames: uniform without replacement, every frame once an epoch, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.learning.resident import ResidentStore
+
+__all__ = ["EpochSampler"]
+
+
+class EpochSampler:
+    """Batches of frame numbers.
+
+    A batch is a uniform draw whatever the sizes of its networks: grouping happens inside a batch. The order
+    depends on the seed, the epoch and the frames resident when the epoch begins; frames added later wait for
+    the next epoch, frames evicted meanwhile are left out.
+
+    Args:
+        store: Where the frames are.
+        batch: Frames a batch; the last one of an epoch may be smaller.
+        seed: Seed of all epochs together.
+        flip: Probability that a frame is mirrored.
+    """
+
+    def __init__(self, store: ResidentStore, batch: int, seed: int, flip: float = 0.0) -> None:
+        self.store = store
+        self.batch = batch
+        self.seed = seed
+        self.flip = flip
+
+    def __len__(self) -> int:
+        """Frames of an epoch that would begin now."""
+        return len(self.store)
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch that would begin now."""
+        return -(-len(self) // self.batch)
+
+    def order(self, epoch: int) -> Tensor:
+        """(F,) int64: every resident frame once, shuffled for this epoch."""
+        generator = np.random.default_rng([self.seed, epoch])
+        return torch.from_numpy(generator.permutation(np.arange(self.store.first, self.store.end)))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch: frame numbers (B,) int64 and which of them to mirror (B,) bool."""
+        order = self.order(epoch)
+        mirror = torch.from_numpy(np.random.default_rng([self.seed, epoch, 1]).random(len(order)) < self.flip)
+        for at in range(0, len(order), self.batch):
+            frames, flip = order[at : at + self.batch], mirror[at : at + self.batch]
+            resident = frames >= self.store.first
+            if bool(resident.any()):
+                yield frames[resident], flip[resident]
