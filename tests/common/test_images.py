@@ -1,0 +1,223 @@
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from common.errors import ImageError
+from common.images import (
+    ImageLimits,
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    image_header,
+    scale_to_width,
+    scaled_size,
+)
+
+
+def saved(rgb, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def oriented(rgb, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(rgb, "JPEG", quality=95, exif=exif)
+
+
+def jpeg_of_size(width, height):
+    """A JPEG whose header states a size, without the picture to it."""
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    data = bytearray(encode_jpeg(rgb))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+def png_of_size(width, height):
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(b"\0"), b"IEND"]
+    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_header_tells_format_and_size(photo, kind):
+    header = image_header(saved(photo, kind))
+    assert (header.format, header.width, header.height) == (kind, 96, 72)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_lossless_images_decode_exactly(photo, kind):
+    assert np.array_equal(decode_image(saved(photo, kind)), photo)
+
+
+def test_png_round_trip(photo):
+    assert np.array_equal(decode_image(encode_png(photo)), photo)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}])
+def test_jpeg_decodes_as_opencv_does(photo, options):
+    data = saved(photo, "JPEG", quality=80, **options)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(decode_image(data), expected)
+
+
+def test_jpeg_quality_orders_size(photo):
+    assert len(encode_jpeg(photo, 30)) < len(encode_jpeg(photo, 95))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_applied_to_size_and_pixels(photo, orientation):
+    data = oriented(photo, orientation)
+    header = image_header(data)
+    decoded = decode_image(data)
+    assert decoded.shape == (header.height, header.width, 3)
+    assert (header.width, header.height) == ((72, 96) if orientation >= 5 else (96, 72))
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(decoded, expected)
+
+
+def test_greyscale_becomes_three_equal_channels(photo):
+    decoded = decode_image(saved(np.ascontiguousarray(photo[..., 0]), "JPEG"))
+    assert decoded.shape == (72, 96, 3)
+    assert np.array_equal(decoded[..., 0], decoded[..., 2])
+
+
+def test_alpha_is_dropped(photo):
+    rgba = np.dstack([photo, np.zeros((72, 96), np.uint8)])
+    assert np.array_equal(decode_image(saved(rgba, "PNG")), photo)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"\xff\xd8", b"hello", b"\0" * 1000, b"\x89PNG\r\n\x1a\n", b"GIF89a"]
+)
+def test_what_is_no_image_is_refused(data):
+    with pytest.raises(ImageError):
+        image_header(data)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.99])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_truncated_image_is_refused(photo, kind, share):
+    data = saved(photo, kind)
+    with pytest.raises(ImageError):
+        decode_image(data[: int(len(data) * share)])
+
+
+def test_truncated_jpeg_is_refused_from_its_header_alone(photo):
+    with pytest.raises(ImageError, match="truncated"):
+        image_header(encode_jpeg(photo)[:-2])
+
+
+@pytest.mark.parametrize("missing", [3, 20, 500])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_with_missing_data_before_its_end_marker_is_refused(photo, missing, progressive):
+    data = saved(photo, "JPEG", quality=95, progressive=progressive)
+    with pytest.raises(ImageError):
+        decode_image(data[: -2 - missing] + b"\xff\xd9")
+
+
+def test_refusing_damage_leaves_stderr_alone(photo, capfd):
+    with pytest.raises(ImageError):
+        decode_image(encode_jpeg(photo)[:-40] + b"\xff\xd9")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 50, b"\xff\xff", b"\r\n", b"trailing text", b"\xff\xd9"])
+def test_bytes_after_the_end_marker_are_tolerated(photo, tail):
+    data = encode_jpeg(photo)
+    assert np.array_equal(decode_image(data + tail), decode_image(data))
+
+
+def test_thumbnail_in_exif_is_not_taken_for_the_picture(photo):
+    thumbnail = encode_jpeg(np.ascontiguousarray(photo[:16, :16]))
+    data = encode_jpeg(photo)
+    segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    with_thumbnail = data[:2] + segment + data[2:]
+    assert image_header(with_thumbnail).width == 96
+    with pytest.raises(ImageError):
+        image_header(with_thumbnail[: len(segment) + 300])
+
+
+@pytest.mark.parametrize("data", [jpeg_of_size(40_000, 40_000), png_of_size(40_000, 40_000)])
+def test_huge_header_is_refused_before_allocation(data):
+    with pytest.raises(ImageError, match="limit of 64,000,000"):
+        decode_image(data)
+
+
+def test_header_with_no_pixels_is_refused():
+    with pytest.raises(ImageError):
+        image_header(jpeg_of_size(0, 8))
+
+
+def test_limits_can_be_set(photo):
+    data = encode_jpeg(photo)
+    with pytest.raises(ImageError, match="96x72"):
+        image_header(data, ImageLimits(max_pixels=96 * 72 - 1))
+    with pytest.raises(ImageError, match="bytes"):
+        image_header(data, ImageLimits(max_bytes=len(data) - 1))
+    assert image_header(data, ImageLimits(max_pixels=96 * 72, max_bytes=len(data))).width == 96
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8), data=st.data()
+)
+def test_damaged_bytes_give_pixels_or_a_typed_error(places, data):
+    rgb = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    kind = data.draw(st.sampled_from(["JPEG", "PNG", "BMP", "WEBP"]))
+    damaged = bytearray(saved(rgb, kind))
+    for place, value in places:
+        damaged[int(place * (len(damaged) - 1))] = value
+    try:
+        header = image_header(bytes(damaged), ImageLimits(max_pixels=1_000_000))
+        pixels = decode_image(bytes(damaged), ImageLimits(max_pixels=1_000_000))
+    except ImageError:
+        return
+    assert pixels.shape == (header.height, header.width, 3)
+
+
+def test_scaling_uses_the_area_filter_and_rounds_the_height():
+    rgb = np.zeros((54, 102, 3), np.uint8)
+    rgb[:, ::2] = 200
+    scaled, scale = scale_to_width(rgb, 51)
+    assert scaled.shape == (27, 51, 3)
+    assert scale == 0.5
+    assert (scaled == 100).all()
+    assert scale_to_width(np.zeros((540, 1024, 3), np.uint8), 640)[0].shape == (338, 640, 3)
+    assert scaled_size(1024, 540, 640) == (640, 338, 0.625)
+
+
+def test_scaling_to_the_same_width_is_no_copy(photo):
+    scaled, scale = scale_to_width(photo, 96)
+    assert scaled is photo
+    assert scale == 1
+
+
+def test_a_flat_image_keeps_at_least_one_row():
+    assert scale_to_width(np.zeros((1, 1000, 3), np.uint8), 10)[0].shape == (1, 10, 3)
+
+
+def test_scaling_to_nothing_is_refused(photo):
+    with pytest.raises(ImageError):
+        scale_to_width(photo, 0)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_only_rgb_arrays_are_encoded(shape):
+    with pytest.raises(ImageError):
+        encode_png(np.zeros(shape, np.uint8))
+
+
+def test_quality_out_of_range_is_refused(photo):
+    with pytest.raises(ImageError):
+        encode_jpeg(photo, 0)
