@@ -1,0 +1,171 @@
+"""Large payloads as files named by content hash: whole and durable, or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import StoreCorruptError, StoreError, StoreFullError
+
+__all__ = ["BlobFolder"]
+
+READ_BYTES = 1 << 20
+"""Memory used to hash a file."""
+
+
+class BlobFolder:
+    """Files ``<first 2 hex digits>/<64 hex digits>`` below a folder.
+
+    A file appears by rename after its content is synced, so a name that exists is complete.
+
+    Args:
+        folder: Made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def incoming(self) -> Path:
+        """Folder for files being received; kept across restarts."""
+        return self._incoming
+
+    def path(self, digest: bytes) -> Path:
+        """Where the content with this hash is, or would be."""
+        name = digest.hex()
+        return self._folder / name[:2] / name
+
+    def size(self, digest: bytes) -> int | None:
+        """Bytes of the content, or None if it is not here."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def write(self, digest: bytes, data: bytes) -> bool:
+        """Store content durably; returns False if it was here already.
+
+        A file of that name whose content is damaged is replaced.
+
+        Raises:
+            StoreFullError: No space; nothing is left behind.
+        """
+        if self.size(digest) == len(data) and self._intact(digest):
+            return False
+        temporary = self._folder / f"{digest.hex()}.{secrets.token_hex(4)}.tmp"
+        try:
+            with temporary.open("xb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            self._place(temporary, digest)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _typed(error, self._folder) from error
+        return True
+
+    def adopt(self, digest: bytes, source: Path) -> None:
+        """Move a file of this file system in, after verifying it.
+
+        Raises:
+            StoreError: Its content does not have this hash, or it cannot be read.
+        """
+        try:
+            if _hash(source) != digest:
+                raise StoreError(f"{source} does not have the content hash {digest.hex()}; fetch it again")
+            with source.open("rb+") as handle:
+                os.fsync(handle.fileno())
+            self._place(source, digest)
+        except OSError as error:
+            raise _typed(error, self._folder) from error
+
+    def read(self, digest: bytes, offset: int = 0, length: int | None = None) -> bytes:
+        """Content, or a part of it; whole content (no length) is verified.
+
+        Raises:
+            StoreCorruptError: It is missing or damaged.
+        """
+        try:
+            with self.path(digest).open("rb") as handle:
+                handle.seek(offset)
+                data = handle.read(-1 if length is None else length)
+        except FileNotFoundError as error:
+            raise StoreCorruptError(f"blob {digest.hex()} is missing from {self._folder}") from error
+        except OSError as error:
+            raise _typed(error, self._folder) from error
+        if length is None and offset == 0 and hashlib.sha256(data).digest() != digest:
+            raise StoreCorruptError(f"blob {digest.hex()} in {self._folder} does not match its checksum")
+        return data
+
+    def verify(self, digest: bytes) -> None:
+        """Check the whole content in bounded memory.
+
+        Raises:
+            StoreCorruptError: It is missing or damaged.
+        """
+        if not self._intact(digest):
+            raise StoreCorruptError(f"blob {digest.hex()} in {self._folder} is missing or damaged")
+
+    def delete(self, digest: bytes) -> None:
+        """Remove content; harmless if it is not here."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def sweep(self, wanted: Callable[[bytes], bool]) -> int:
+        """Remove what a killed writer left behind; returns how many files went.
+
+        Args:
+            wanted: Whether content is still referred to.
+        """
+        removed = 0
+        for path in [*self._folder.glob("*.tmp"), *self._folder.glob("??/*")]:
+            try:
+                keep = path.suffix != ".tmp" and wanted(bytes.fromhex(path.name))
+            except ValueError:
+                continue
+            if not keep:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+    def _intact(self, digest: bytes) -> bool:
+        try:
+            return _hash(self.path(digest)) == digest
+        except OSError:
+            return False
+
+    def _place(self, source: Path, digest: bytes) -> None:
+        """Rename into place and make both the name and a new folder durable."""
+        target = self.path(digest)
+        if not target.parent.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            _sync_folder(self._folder)
+        source.replace(target)
+        _sync_folder(target.parent)
+
+
+def _hash(path: Path) -> bytes:
+    state = hashlib.sha256()
+    with path.open("rb") as handle:
+        while part := handle.read(READ_BYTES):
+            state.update(part)
+    return state.digest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _typed(error: OSError, folder: Path) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreFullError(f"no space left for {folder}; make room on its disk")
+    return StoreError(f"{folder} cannot be used: {error}")

@@ -1,0 +1,216 @@
+"""One SQLite database opened safely: pragmas, schema version, lock, transactions, typed errors."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from common.errors import StoreCorruptError, StoreError, StoreFullError
+from common.store.settings import StoreSettings
+
+__all__ = ["DATABASE_NAME", "SCHEMA_VERSION", "Database", "Role"]
+
+SCHEMA_VERSION = 1
+"""Version of the tables, kept in the database's ``user_version``; a newer one is refused."""
+
+DATABASE_NAME = "store.sqlite3"
+"""File name inside the store's folder."""
+
+BUSY_SECONDS = 10.0
+"""Wait for another connection's lock; readers in WAL mode never hold one for long."""
+
+PAGE_BYTES = 4096
+"""SQLite's page size; also the unit of its ``max_page_count``."""
+
+JOURNAL_LIMIT_BYTES = 64 << 20
+"""The write-ahead log is cut back to this after a checkpoint."""
+
+Role = str
+"""``fog`` or ``edge``."""
+
+APPLICATION_IDS: dict[Role, int] = {"fog": 0x52494E46, "edge": 0x52494E45}
+"""SQLite ``application_id`` of each role ("RINF", "RINE"): a store is never opened as the other."""
+
+
+class Database:
+    """A connection shared by the threads of one process.
+
+    Args:
+        folder: The store's folder; made when missing, unless read-only.
+        role: What kind of store it is; None takes what is there.
+        schema: SQL that creates the tables of version ``SCHEMA_VERSION``.
+        settings: Bounds; None opens an existing store for reading beside its writer.
+
+    Raises:
+        StoreError: Locked by another process, of another role or a newer schema, or not there.
+        StoreCorruptError: The file is no SQLite database.
+    """
+
+    def __init__(
+        self, folder: Path, role: Role | None, schema: str = "", settings: StoreSettings | None = None
+    ) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        self._settings = settings
+        self._lock_file: IO[bytes] | None = None
+        self._connection: sqlite3.Connection | None = None
+        try:
+            if settings is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lock_file = _lock(folder)
+            self._open(role, schema)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, role: Role | None, schema: str) -> None:
+        path = self.folder / DATABASE_NAME
+        writable = self._settings is not None
+        if not writable and not path.is_file():
+            raise StoreError(f"there is no store in {self.folder}; start the node that keeps it first")
+        with self.errors():
+            connection = sqlite3.connect(
+                f"{path.resolve().as_uri()}?mode={'rwc' if writable else 'rw'}",
+                uri=True,
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            self._connection = connection
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            found = int(connection.execute("PRAGMA application_id").fetchone()[0])
+            if version > SCHEMA_VERSION:
+                raise StoreError(
+                    f"store {path} has schema version {version}, newer than {SCHEMA_VERSION} which is "
+                    f"understood here; update this program or use another folder"
+                )
+            fresh = version == 0
+            known = {number: name for name, number in APPLICATION_IDS.items()}.get(found)
+            if not fresh and (known is None or (role is not None and known != role)):
+                raise StoreError(f"{path} is not the store of a {role or 'node'}; use another folder")
+            self.role: Role = role or known or ""
+            if self._settings is None:
+                if fresh:
+                    raise StoreError(f"store {path} is empty; start the node that keeps it first")
+                connection.execute("PRAGMA query_only = ON")
+                return
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = {-(self._settings.cache_bytes // 1024)}")
+            connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}")
+            if self._settings.max_database_bytes is not None:
+                pages = self._settings.max_database_bytes // PAGE_BYTES
+                connection.execute(f"PRAGMA max_page_count = {pages}")
+            if fresh:
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
+                    f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open connection.
+
+        Raises:
+            StoreError: It was closed.
+        """
+        if self._connection is None:
+            raise StoreError(f"store {self.folder} is closed")
+        return self._connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's and the file system's errors into typed ones."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _typed(error, self.folder) from error
+        except OSError as error:
+            raise StoreError(f"store {self.folder} cannot be used: {error}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection under the lock."""
+        with self.lock, self.errors():
+            yield self.connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The connection in a transaction: committed and synced at the end, else rolled back."""
+        with self.lock, self.errors():
+            connection = self.connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def require_room(self, size: int) -> None:
+        """Refuse to take in ``size`` more bytes when the disk would fall below its reserve.
+
+        Raises:
+            StoreFullError: Too little free space.
+        """
+        reserve = self._settings.min_free_bytes if self._settings else 0
+        free = shutil.disk_usage(self.folder).free
+        if free - size < reserve:
+            raise StoreFullError(
+                f"the disk of store {self.folder} has {free} bytes free, too few for {size} more above "
+                f"the reserve of {reserve}; make room or lower min_free_bytes"
+            )
+
+    def state(self, key: str) -> int | None:
+        """A number kept in the table ``state``."""
+        with self.reading() as connection:
+            row = connection.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def set_state(self, key: str, value: int) -> None:
+        """Keep a number in the table ``state``; within a transaction of the caller."""
+        self.connection.execute(
+            "INSERT INTO state (key, value) VALUES (?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def close(self) -> None:
+        """Close the connection and release the lock; harmless when closed."""
+        with self.lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._lock_file is not None:
+                self._lock_file.close()
+                self._lock_file = None
+
+
+def _lock(folder: Path) -> IO[bytes]:
+    """Hold the folder's lock file until it is closed; the kernel frees it if the process dies."""
+    handle = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise StoreError(
+            f"store {folder} is in use by another process; stop that one or use another folder"
+        ) from error
+    return handle
+
+
+def _typed(error: sqlite3.Error, folder: Path) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFullError(f"store {folder} is full; make room on its disk or raise max_database_bytes")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreCorruptError(f"the database of store {folder} is damaged: {error}; restore a copy of it")
+    return StoreError(f"store {folder} failed: {error}")

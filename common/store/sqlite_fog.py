@@ -1,0 +1,439 @@
+"""The fog's store in SQLite: uploads, the append-only log, and large payloads as files."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from common.errors import IdentityConflictError, StoreCorruptError, StoreError
+from common.frame import Frame, FrameIdentity, content_digest
+from common.store.blobs import BlobFolder
+from common.store.contract import TrainingView
+from common.store.database import Database
+from common.store.log_rows import LOG_COLUMNS, record_checksum, record_of
+from common.store.records import (
+    INLINE_LIMIT_BYTES,
+    CommitOutcome,
+    LogPage,
+    PendingFrame,
+    Record,
+    RecordKind,
+)
+from common.store.rows import (
+    SOURCE_KEY,
+    checksum,
+    fingerprint,
+    frame_facts,
+    frame_of,
+    identity_of,
+    json_text,
+    signed,
+    source_facts,
+    unsigned,
+    verified,
+)
+from common.store.settings import FogStoreSettings
+from common.store.sqlite_view import SqliteTrainingView
+
+__all__ = ["SqliteFogStore"]
+
+SCHEMA = """
+CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE frames (
+    arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL,
+    facts TEXT NOT NULL, held_out INTEGER NOT NULL, checksum BLOB NOT NULL,
+    position INTEGER, kept INTEGER NOT NULL, image BLOB,
+    UNIQUE (device, epoch, number)
+);
+CREATE INDEX frames_pending ON frames (arrival) WHERE position IS NULL;
+CREATE INDEX frames_held_out ON frames (arrival) WHERE held_out = 1;
+CREATE INDEX frames_digest ON frames (digest);
+CREATE TABLE log (
+    position INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL, device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    digest BLOB NOT NULL, size INTEGER NOT NULL, meta TEXT NOT NULL, checksum BLOB NOT NULL,
+    payload BLOB,
+    UNIQUE (device, epoch, number, kind)
+);
+CREATE INDEX log_kind ON log (kind, position);
+CREATE INDEX log_digest ON log (digest);
+"""
+
+SCAN_RECORDS = 10_000
+"""Positions that one read looks at, so that a filter that matches little does not hold the lock."""
+
+RETENTION = "the log no longer keeps these records; pull on after them"
+
+
+class SqliteFogStore:
+    """:class:`common.store.contract.FogStore` in a folder.
+
+    Args:
+        folder: Made when missing.
+        settings: Bounds.
+
+    Raises:
+        StoreError: Another process has it open, or a newer program wrote it.
+    """
+
+    def __init__(self, folder: Path, settings: FogStoreSettings | None = None) -> None:
+        self._settings = settings or FogStoreSettings()
+        self._database = Database(folder, "fog", SCHEMA, self._settings)
+        try:
+            self._blobs = BlobFolder(folder / "blobs")
+            with self._database.transaction():
+                if self._database.state("log_id") is None:
+                    self._database.set_state("log_id", signed(secrets.randbits(64)))
+                self._blobs.sweep(self._is_wanted)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up files and locks."""
+        self._database.close()
+
+    @property
+    def log_id(self) -> int:
+        """Random id of this log."""
+        return unsigned(self._database.state("log_id") or 0)
+
+    @property
+    def last_position(self) -> int:
+        """Newest position ever appended."""
+        with self._database.reading() as connection:
+            newest = connection.execute("SELECT max(position) FROM log").fetchone()[0]
+            return max(newest or 0, self._trimmed())
+
+    @property
+    def oldest_position(self) -> int:
+        """Oldest position still there."""
+        with self._database.reading():
+            return self._trimmed() + 1
+
+    @property
+    def pending_count(self) -> int:
+        """Committed frames that are not finished."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL").fetchone()
+        return int(row[0])
+
+    def _trimmed(self) -> int:
+        return self._database.state("trimmed") or 0
+
+    # Uploads
+
+    def commit_frames(self, frames: Sequence[Frame]) -> list[CommitOutcome]:
+        """Commit uploads in one transaction."""
+        for frame in frames:
+            identity_of(frame)
+        written: list[bytes] = []
+        with self._database.lock:
+            try:
+                with self._database.transaction() as connection:
+                    self._database.require_room(sum(len(frame.image) for frame in frames))
+                    return [self._commit(connection, frame, written) for frame in frames]
+            except BaseException:
+                self._discard(written)
+                raise
+
+    def _commit(self, connection: sqlite3.Connection, frame: Frame, written: list[bytes]) -> CommitOutcome:
+        identity, mark = identity_of(frame), fingerprint(frame)
+        key = (identity.device, signed(identity.epoch), signed(identity.number))
+        row = connection.execute(
+            "SELECT fingerprint FROM frames WHERE device = ? AND epoch = ? AND number = ?", key
+        ).fetchone()
+        if row is not None:
+            return CommitOutcome.DUPLICATE if row[0] == mark else CommitOutcome.CONFLICT
+        digest, size, facts = frame.digest, len(frame.image), json_text(frame_facts(frame))
+        inline = self._keep(digest, frame.image, written)
+        connection.execute(
+            "INSERT INTO frames (device, epoch, number, fingerprint, digest, size, facts, held_out, "
+            "checksum, kept, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
+            (
+                *key,
+                mark,
+                digest,
+                size,
+                facts,
+                int(frame.validation and frame.labelled),
+                checksum(*key, mark, digest, size, facts),
+                inline,
+            ),
+        )
+        return CommitOutcome.STORED
+
+    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
+        """Committed frames that are not finished, oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT arrival, device, epoch, number, fingerprint, digest, size, facts, checksum, image "
+                "FROM frames WHERE position IS NULL AND arrival > ? ORDER BY arrival LIMIT ?",
+                (after, limit),
+            ).fetchall()
+            return [self._pending(row) for row in rows]
+
+    def _pending(self, row: tuple[Any, ...]) -> PendingFrame:
+        arrival, device, epoch, number, mark, digest, size, facts, check, image = row
+        identity = FrameIdentity(device, unsigned(epoch), unsigned(number))
+        name = f"frame {number} of device {device}"
+        try:
+            if check != checksum(device, epoch, number, mark, digest, size, facts):
+                raise StoreCorruptError(f"{name} does not match its checksum")
+            data = self._blobs.read(digest) if image is None else verified(name, image, digest)
+        except StoreCorruptError as error:
+            return PendingFrame(arrival, identity, None, str(error))
+        return PendingFrame(arrival, identity, frame_of(json.loads(facts), data, identity))
+
+    # Log
+
+    def finish(
+        self, identity: FrameIdentity, kind: RecordKind, meta: Mapping[str, Any], payload: bytes
+    ) -> int:
+        """Append a frame's record and mark the frame done."""
+        if kind not in (RecordKind.PACKET, RecordKind.TOMBSTONE):
+            raise StoreError(f"a frame is finished by a packet or a tombstone, not by {kind.value}")
+        key = (identity.device, signed(identity.epoch), signed(identity.number))
+        written: list[bytes] = []
+        drop: bytes | None = None
+        with self._database.lock:
+            try:
+                with self._database.transaction() as connection:
+                    row = connection.execute(
+                        "SELECT arrival, position, digest, size, facts, held_out FROM frames "
+                        "WHERE device = ? AND epoch = ? AND number = ?",
+                        key,
+                    ).fetchone()
+                    if row is None:
+                        raise StoreError(f"{identity} was never committed here; commit it first")
+                    arrival, position, digest, size, facts, held_out = row
+                    if position is not None:
+                        return int(position)
+                    if held_out and kind is RecordKind.PACKET:
+                        meta = {**meta, SOURCE_KEY: source_facts(json.loads(facts), digest, size)}
+                    position = self._append(connection, kind, identity, meta, payload, written)
+                    keep = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
+                    connection.execute(
+                        "UPDATE frames SET position = ?, kept = ?, image = iif(?, image, NULL) "
+                        "WHERE arrival = ?",
+                        (position, int(keep), int(keep), arrival),
+                    )
+                    drop = None if keep else digest
+            except BaseException:
+                self._discard(written)
+                raise
+            if drop is not None:
+                self._discard([drop])
+            return position
+
+    def append(
+        self,
+        kind: RecordKind,
+        device: str,
+        epoch: int,
+        number: int,
+        meta: Mapping[str, Any],
+        payload: bytes,
+    ) -> int:
+        """Append weights or a shared part."""
+        identity = FrameIdentity(device, epoch, number)
+        written: list[bytes] = []
+        with self._database.lock:
+            try:
+                with self._database.transaction() as connection:
+                    row = connection.execute(
+                        "SELECT position, digest FROM log "
+                        "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+                        (device, signed(epoch), signed(number), kind.value),
+                    ).fetchone()
+                    if row is None:
+                        return self._append(connection, kind, identity, meta, payload, written)
+                    if row[1] == content_digest(payload):
+                        return int(row[0])
+                    raise IdentityConflictError(
+                        f"{kind.value} {number} of {device} stands in the log with other content; "
+                        f"give the new one another number"
+                    )
+            except BaseException:
+                self._discard(written)
+                raise
+
+    def _append(
+        self,
+        connection: sqlite3.Connection,
+        kind: RecordKind,
+        identity: FrameIdentity,
+        meta: Mapping[str, Any],
+        payload: bytes,
+        written: list[bytes],
+    ) -> int:
+        position = self.last_position + 1
+        digest, text = content_digest(payload), json_text(meta)
+        inline = self._keep(digest, payload, written)
+        row = (
+            position,
+            kind.value,
+            identity.device,
+            signed(identity.epoch),
+            signed(identity.number),
+            digest,
+            len(payload),
+            text,
+        )
+        connection.execute(
+            f"INSERT INTO log ({LOG_COLUMNS}, checksum, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, record_checksum(row), inline),
+        )
+        return position
+
+    def read(
+        self,
+        after: int,
+        limit: int,
+        max_bytes: int,
+        devices: Collection[str] | None = None,
+        kinds: Collection[RecordKind] | None = None,
+    ) -> LogPage:
+        """Records after a position."""
+        records: list[Record] = []
+        damaged: list[str] = []
+        with self._database.reading() as connection:
+            last, trimmed = self.last_position, self._trimmed()
+            if after < trimmed:
+                records.append(Record.gap(self.log_id, after + 1, trimmed, RETENTION))
+                after = trimmed
+            end = min(last, after + SCAN_RECORDS)
+            through, total = end, 0
+            cursor = connection.execute(
+                f"SELECT {LOG_COLUMNS}, checksum, payload FROM log WHERE position > ? AND position <= ? "
+                "AND (? IS NULL OR device IN (SELECT value FROM json_each(?))) "
+                "AND (? IS NULL OR kind IN (SELECT value FROM json_each(?))) ORDER BY position",
+                (after, end, *[_json(devices)] * 2, *[_json(kinds)] * 2),
+            )
+            for row in cursor:
+                size = len(row[9] or b"")
+                if len(records) >= limit or (records and total + size > max_bytes):
+                    through = row[0] - 1
+                    break
+                total += size
+                try:
+                    records.append(record_of(row[:8], row[8], row[9]))
+                except StoreCorruptError as error:
+                    damaged.append(str(error))
+                    records.append(Record.gap(self.log_id, row[0], row[0], str(error)))
+            cursor.close()
+        return LogPage(tuple(records), through, through < last, tuple(damaged))
+
+    def has_record(self, kind: RecordKind, identity: FrameIdentity) -> bool:
+        """Whether the log holds this record."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM log WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+                (identity.device, signed(identity.epoch), signed(identity.number), kind.value),
+            ).fetchone()
+        return row is not None
+
+    def trim(self, through: int) -> int:
+        """Drop the records up to and including a position."""
+        with self._database.lock:
+            with self._database.transaction() as connection:
+                through = min(through, self.last_position)
+                if through <= self._trimmed():
+                    return 0
+                large = connection.execute(
+                    "SELECT digest FROM log WHERE position <= ? AND payload IS NULL", (through,)
+                ).fetchall()
+                gone = connection.execute("DELETE FROM log WHERE position <= ?", (through,)).rowcount
+                self._database.set_state("trimmed", through)
+            self._discard([row[0] for row in large])
+            return gone
+
+    # Content by hash
+
+    def blob_size(self, digest: bytes) -> int | None:
+        """Bytes of the payload or original with this hash."""
+        with self._database.reading():
+            inline = self._inline(digest)
+            if inline is not None:
+                return len(inline)
+            return self._blobs.size(digest) if self._is_wanted(digest) else None
+
+    def blob(self, digest: bytes, offset: int, length: int) -> bytes:
+        """Part of a payload or original; the whole is verified when its beginning is read."""
+        with self._database.reading():
+            inline = self._inline(digest)
+            if inline is not None:
+                return verified(f"content {digest.hex()}", inline, digest)[offset : offset + length]
+            if not self._is_wanted(digest):
+                raise StoreError(f"content {digest.hex()} is not here; pull the log again")
+            if offset == 0:
+                self._blobs.verify(digest)
+            return self._blobs.read(digest, offset, length)
+
+    def blob_sources(self, digest: bytes) -> frozenset[str]:
+        """Devices whose records or originals have this content."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT device FROM log WHERE digest = ? "
+                "UNION SELECT device FROM frames WHERE digest = ? AND kept = 1",
+                (digest, digest),
+            ).fetchall()
+        return frozenset(row[0] for row in rows)
+
+    def training_view(self) -> TrainingView:
+        """A view for the same process."""
+        return SqliteTrainingView(self._database.folder)
+
+    def _inline(self, digest: bytes) -> bytes | None:
+        row = self._database.connection.execute(
+            "SELECT image FROM frames WHERE digest = ? AND image IS NOT NULL "
+            "UNION ALL SELECT payload FROM log WHERE digest = ? AND payload IS NOT NULL LIMIT 1",
+            (digest, digest),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _is_wanted(self, digest: bytes) -> bool:
+        """Whether a row refers to the file of this hash."""
+        row = self._database.connection.execute(
+            "SELECT 1 FROM frames WHERE digest = ? AND kept = 1 AND image IS NULL "
+            "UNION ALL SELECT 1 FROM log WHERE digest = ? AND payload IS NULL LIMIT 1",
+            (digest, digest),
+        ).fetchone()
+        return row is not None
+
+    def _keep(self, digest: bytes, data: bytes, written: list[bytes]) -> bytes | None:
+        """The column value of content: itself, or None once it is a durable file."""
+        if len(data) <= INLINE_LIMIT_BYTES:
+            return data
+        written.append(digest)
+        self._blobs.write(digest, data)
+        return None
+
+    def _discard(self, digests: Sequence[bytes]) -> None:
+        """Remove files that no row refers to (any longer)."""
+        with self._database.reading():
+            for digest in digests:
+                if not self._is_wanted(digest):
+                    self._blobs.delete(digest)
+
+
+def _json(values: Collection[str] | None) -> str | None:
+    return None if values is None else json.dumps([str(value) for value in values])

@@ -1,0 +1,185 @@
+"""The trainer's read-only view of an SQLite store, in any process, beside the writing daemon."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain, zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from common.errors import StoreCorruptError
+from common.frame import Frame, FrameIdentity
+from common.store.blobs import BlobFolder
+from common.store.database import Database
+from common.store.log_rows import LOG_COLUMNS, record_of
+from common.store.records import Record, RecordKind
+from common.store.rows import checksum, frame_of, source_frame, unsigned, verified
+
+__all__ = ["SqliteTrainingView"]
+
+TABLES = {"fog": ("log", "position"), "edge": ("inbox", "sequence")}
+"""Of each role: the table of records and the column that orders them."""
+
+
+class SqliteTrainingView:
+    """:class:`common.store.contract.TrainingView` on a store's folder.
+
+    Args:
+        folder: Of a fog's or an edge's store.
+
+    Raises:
+        StoreError: There is no store, or a newer program wrote it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._database = Database(folder, None)
+        self._blobs = BlobFolder(folder / "blobs")
+        self._table, self._order = TABLES[self._database.role]
+        self._damaged: dict[str, None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record."""
+        with self._database.reading() as connection:
+            row = connection.execute(f"SELECT max({self._order}) FROM {self._table}").fetchone()
+        return int(row[0] or 0)
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """One sentence for each damaged item left out so far."""
+        return tuple(self._damaged)
+
+    def packets_after(self, position: int, limit: int, max_bytes: int = 64 << 20) -> list[tuple[int, bytes]]:
+        """Packets in order."""
+        packets: list[tuple[int, bytes]] = []
+        total = 0
+        with self._database.reading() as connection:
+            cursor = connection.execute(
+                f"SELECT {self._order}, {LOG_COLUMNS}, checksum, payload FROM {self._table} "
+                f"WHERE kind = ? AND {self._order} > ? ORDER BY {self._order}",
+                (RecordKind.PACKET.value, position),
+            )
+            for row in cursor:
+                if len(packets) >= limit or (packets and total + row[7] > max_bytes):
+                    break
+                try:
+                    _, payload = self._whole(row[1:9], row[9], row[10])
+                except StoreCorruptError as error:
+                    self._damaged[str(error)] = None
+                    continue
+                packets.append((row[0], payload))
+                total += len(payload)
+            cursor.close()
+        return packets
+
+    def validation_originals(self, limit: int) -> list[Frame]:
+        """The newest labelled validation frames whose original is here."""
+        frames: dict[bytes, Frame] = {}
+        with self._database.reading() as connection:
+            sources = (
+                [self._fog_originals(connection)]
+                if self._database.role == "fog"
+                else [self._own_originals(connection), self._fetched_originals(connection)]
+            )
+            # An edge takes its own and fetched ones in turn, so that neither crowds the other out.
+            for item in chain.from_iterable(zip_longest(*sources)):
+                if len(frames) >= limit:
+                    break
+                if item is not None:
+                    frames.setdefault(item[0], item[1])
+        return list(frames.values())
+
+    def latest_weights(self) -> tuple[Record, bytes] | None:
+        """The newest sound weights record with its bytes."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {LOG_COLUMNS}, checksum, payload FROM {self._table} "
+                f"WHERE kind = ? ORDER BY {self._order} DESC",
+                (RecordKind.WEIGHTS.value,),
+            )
+            for row in rows:
+                try:
+                    return self._whole(row[:8], row[8], row[9])
+                except StoreCorruptError as error:
+                    self._damaged[str(error)] = None
+        return None
+
+    def _whole(self, row: tuple[Any, ...], check: bytes, payload: bytes | None) -> tuple[Record, bytes]:
+        record = record_of(row, check, payload)
+        return record, self._blobs.read(record.digest) if record.payload is None else record.payload
+
+    def _image(self, name: str, digest: bytes, image: bytes | None) -> bytes | None:
+        """An original, or None when it is damaged."""
+        try:
+            return self._blobs.read(digest) if image is None else verified(name, bytes(image), digest)
+        except StoreCorruptError as error:
+            self._damaged[str(error)] = None
+            return None
+
+    def _fog_originals(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, Frame]]:
+        rows = connection.execute(
+            "SELECT device, epoch, number, fingerprint, digest, size, facts, checksum, image FROM frames "
+            "WHERE held_out = 1 ORDER BY arrival DESC"
+        )
+        for device, epoch, number, mark, digest, size, facts, check, image in rows:
+            name = f"the original of frame {number} of device {device}"
+            if check != checksum(device, epoch, number, mark, digest, size, facts):
+                self._damaged[f"{name} does not match its checksum"] = None
+                continue
+            data = self._image(name, digest, image)
+            if data is not None:
+                identity = FrameIdentity(device, unsigned(epoch), unsigned(number))
+                yield digest, frame_of(json.loads(facts), data, identity)
+
+    def _own_originals(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, Frame]]:
+        rows = connection.execute(
+            "SELECT number, device, epoch, source_key, digest, size, facts, checksum, image FROM outbox "
+            "WHERE held_out = 1 AND kept = 1 ORDER BY number DESC"
+        )
+        for number, device, epoch, source_key, digest, size, facts, check, image in rows:
+            name = f"the original of frame {number}"
+            if check != checksum(number, device, epoch, source_key, digest, size, facts):
+                self._damaged[f"{name} does not match its checksum"] = None
+                continue
+            data = self._image(name, digest, image)
+            if data is not None:
+                yield (
+                    digest,
+                    frame_of(json.loads(facts), data, FrameIdentity(device, unsigned(epoch), number)),
+                )
+
+    def _fetched_originals(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, Frame]]:
+        rows = connection.execute(
+            f"SELECT {', '.join('i.' + name for name in LOG_COLUMNS.split(', '))}, i.checksum, o.image "
+            "FROM inbox i JOIN originals o ON o.digest = i.source_digest ORDER BY i.sequence DESC"
+        )
+        for row in rows:
+            try:
+                record = record_of(row[:8], row[8], None)
+            except StoreCorruptError as error:
+                self._damaged[str(error)] = None
+                continue
+            source = source_frame(record.meta)
+            if source is None:
+                continue
+            data = self._image(f"the original of record {record.position}", source.digest, row[9])
+            if data is not None:
+                yield source.digest, source.frame(data, record.identity)
