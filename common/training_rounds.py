@@ -1,0 +1,293 @@
+"""When a node trains and what it deploys: a pure state machine shared by edge and fog (no torch).
+
+The daemon tells it of frames, weights and what its trainer process says; it answers with instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from common.learning_messages import (
+    Failed,
+    Judge,
+    LearningMessage,
+    Position,
+    Progress,
+    Ready,
+    Result,
+    Stop,
+    Train,
+)
+
+__all__ = [
+    "Adopt",
+    "Phase",
+    "Received",
+    "RoundRules",
+    "StartTrainer",
+    "Tell",
+    "TrainingInstruction",
+    "TrainingRounds",
+]
+
+Phase: TypeAlias = Literal["idle", "starting", "ready", "training", "judging"]
+
+CRASHES = 3
+"""Crashes of the trainer in one round after which the round is given up until new frames come."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRules:
+    """When rounds are due.
+
+    Attributes:
+        first_frames: Frames to train on before the first round.
+        new_frames: New ones before each later round.
+        max_rounds: Rounds after which training ends; None: no end.
+    """
+
+    first_frames: int
+    new_frames: int
+    max_rounds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Weights that came through the log and were written to a file.
+
+    Attributes:
+        weights: Path of the safetensors file.
+        digest: Content hash in hex.
+        metrics: What the fog said of them.
+    """
+
+    weights: str
+    digest: str
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StartTrainer:
+    """Instruction: start the trainer process; call ``started`` or, later, ``lost``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Instruction: send this to the trainer."""
+
+    message: LearningMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Instruction: the end of a round or of a judgement, to be written to the history.
+
+    Attributes:
+        deploy: Whether the weights become the detector in use.
+        source: Whether they were trained here or received.
+        weights: Path of the safetensors file; empty when there is none.
+        reason: Why, one sentence.
+        metrics: Figures by name.
+        frames: Frames known when the round began.
+        digest: Content hash in hex of received weights.
+    """
+
+    deploy: bool
+    source: Literal["trained", "received"]
+    weights: str
+    reason: str
+    metrics: Mapping[str, Any]
+    frames: int
+    digest: str = ""
+
+
+TrainingInstruction: TypeAlias = StartTrainer | Tell | Adopt
+
+
+class TrainingRounds:
+    """Rounds of one node.
+
+    Args:
+        rules: When rounds are due.
+        enabled: Whether this node ever trains; if not, received weights are deployed as they come.
+        rounds: Rounds done before (from the history).
+        frames_used: Frames known when the last of them began.
+        detector: Path of the detector in use, or None.
+        own: Whether the detector in use was trained here.
+    """
+
+    def __init__(
+        self,
+        rules: RoundRules,
+        *,
+        enabled: bool,
+        rounds: int = 0,
+        frames_used: int = 0,
+        detector: str | None = None,
+        own: bool = False,
+    ) -> None:
+        self._rules = rules
+        self._enabled = enabled
+        self._rounds = rounds
+        self._used = frames_used
+        self._detector = detector
+        self._own = own
+        self._allowed = False
+        self._phase: Phase = "idle"
+        self._frames = 0
+        self._position = 0
+        self._told = -1
+        self._begun_with = 0
+        self._crashes = 0
+        self._not_before = 0.0
+        self._received: Received | None = None
+        self._progress: Progress | None = None
+        self._stopped = False
+
+    @property
+    def phase(self) -> Phase:
+        """What the trainer does."""
+        return self._phase
+
+    @property
+    def rounds(self) -> int:
+        """Rounds done."""
+        return self._rounds
+
+    @property
+    def frames(self) -> int:
+        """Frames to train on."""
+        return self._frames
+
+    @property
+    def detector(self) -> str | None:
+        """Path of the detector in use."""
+        return self._detector
+
+    @property
+    def progress(self) -> Progress | None:
+        """Newest progress of the round under way."""
+        return self._progress
+
+    def allow(self, allowed: bool, now: float, rules: RoundRules | None = None) -> list[TrainingInstruction]:
+        """Whether the strategy lets this node train now; optionally with other rules from now on."""
+        self._allowed = allowed
+        self._rules = rules or self._rules
+        return self._go(now)
+
+    def frames_known(self, frames: int, position: int, now: float) -> list[TrainingInstruction]:
+        """The store holds ``frames`` frames to train on, up to its ``position``."""
+        self._frames = frames
+        self._position = max(position, self._position)
+        return self._go(now)
+
+    def weights_received(self, received: Received, now: float) -> list[TrainingInstruction]:
+        """Weights have come through the log; only the newest undecided ones are kept."""
+        if self._detector is None or not self._enabled or not self._own:
+            self._own = False
+            reason = "received from the fog, whose gate has let them through"
+            return [self._adopt_received(received, True, reason, received.metrics), *self._go(now)]
+        self._received = received
+        return self._go(now)
+
+    def deployed(self, detector: str, *, own: bool) -> None:
+        """The detector in use is now this file."""
+        self._detector = detector
+        self._own = own
+
+    def said(self, message: LearningMessage, now: float) -> list[TrainingInstruction]:
+        """The trainer has said something."""
+        match message:
+            case Ready():
+                if self._phase == "starting":
+                    self._phase = "ready"
+            case Progress():
+                self._progress = message
+            case Result():
+                return [*self._end(message), *self._go(now)]
+            case Failed(reason):
+                return [*self._end(Result(False, reason, "")), *self._go(now)]
+            case _:
+                pass
+        return self._go(now)
+
+    def lost(self, reason: str, retry_at: float, now: float) -> list[TrainingInstruction]:
+        """The trainer has died; it is started again from ``retry_at`` on and resumes its checkpoint."""
+        busy = self._phase in ("training", "judging")
+        phase, self._phase, self._told = self._phase, "idle", -1
+        self._not_before = retry_at
+        self._crashes += 1
+        if self._crashes < CRASHES or not busy:
+            return []
+        self._phase = phase
+        ended = self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""))
+        self._phase = "idle"
+        return [*ended, *self._go(now)]
+
+    def tick(self, now: float) -> list[TrainingInstruction]:
+        """Time has passed."""
+        return self._go(now)
+
+    def stop(self) -> list[TrainingInstruction]:
+        """End the trainer."""
+        self._stopped = True
+        return [] if self._phase == "idle" else [Tell(Stop())]
+
+    def _due(self) -> bool:
+        if not self._enabled or not self._allowed:
+            return False
+        if self._rules.max_rounds is not None and self._rounds >= self._rules.max_rounds:
+            return False
+        if self._rounds == 0:
+            return self._frames >= self._rules.first_frames
+        return self._frames - self._used >= self._rules.new_frames
+
+    def _go(self, now: float) -> list[TrainingInstruction]:
+        if self._stopped:
+            return []
+        wanted = self._received is not None or self._due()
+        if self._phase == "idle":
+            if not wanted or now < self._not_before:
+                return []
+            self._phase = "starting"
+            return [StartTrainer()]
+        if self._phase == "starting":
+            return []
+        instructions: list[TrainingInstruction] = []
+        if self._position > self._told:
+            self._told = self._position
+            instructions.append(Tell(Position(self._position)))
+        if self._phase == "ready" and self._received is not None:
+            self._phase = "judging"
+            reason = "received from the fog"
+            instructions.append(Tell(Judge(reason, self._received.weights, self._detector)))
+        elif self._phase == "ready" and self._due():
+            self._phase = "training"
+            self._begun_with = self._frames
+            self._progress = None
+            new = self._frames - self._used
+            instructions.append(Tell(Train(f"{new} new frames, {self._frames} in all", self._detector)))
+        return instructions
+
+    def _end(self, result: Result) -> list[TrainingInstruction]:
+        self._crashes = 0
+        self._progress = None
+        if self._phase == "judging" and self._received is not None:
+            self._phase = "ready"
+            received, self._received = self._received, None
+            return [self._adopt_received(received, result.deploy, result.reason, result.metrics)]
+        if self._phase != "training":
+            return []
+        self._phase = "ready"
+        self._rounds += 1
+        self._used = self._begun_with
+        return [
+            Adopt(result.deploy, "trained", result.weights, result.reason, result.metrics, self._begun_with)
+        ]
+
+    def _adopt_received(
+        self, received: Received, deploy: bool, reason: str, metrics: Mapping[str, Any]
+    ) -> Adopt:
+        return Adopt(deploy, "received", received.weights, reason, metrics, self._frames, received.digest)

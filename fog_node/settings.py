@@ -1,0 +1,162 @@
+"""Settings of a fog node: ``configs/fog.yaml`` lists every one with its default (no torch)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from common.config import Settings
+from common.learning.settings import TrainingSettings
+from common.learning_messages import TRAINER_MODULE
+from common.node_settings import ChildSettings, LinkSettings, LogLevel
+from fog_node.encoder_settings import EncoderSettings
+
+__all__ = ["FogSettings", "FogTrainingSettings", "LimitSettings", "PlannerSettings", "WorkerSettings"]
+
+
+class LimitSettings(Settings):
+    """Bounds on what peers may send, hold and ask for."""
+
+    frame_bytes: int = Field(
+        16_000_000, ge=1024, le=1 << 30, description="largest encoded image accepted, bytes"
+    )
+    frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image accepted, pixels")
+    frame_boxes: int = Field(1000, ge=0, le=1000, description="most boxes on a frame")
+    message_bytes: int = Field(
+        32 << 20, ge=1 << 16, le=1 << 31, description="largest message taken from the network, bytes"
+    )
+    peers: int = Field(1000, ge=1, le=100_000, description="edges connected at one time")
+    upload_frames: int = Field(
+        32, ge=1, le=1000, description="uploads of one edge that may wait for their commit, frames"
+    )
+    upload_bytes: int = Field(
+        32 << 20, ge=1 << 16, le=1 << 31, description="their bytes; one frame is always allowed"
+    )
+    waiting_bytes: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        le=1 << 36,
+        description="uploads of all edges that wait for their commit, bytes",
+    )
+    commit_frames: int = Field(
+        64, ge=1, le=10_000, description="uploads committed in one transaction, at most"
+    )
+    pull_records: int = Field(
+        256, ge=1, le=10_000, description="records on the way to one edge, at most, whatever it asks for"
+    )
+    pull_bytes: int = Field(8 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most")
+    chunk_bytes: int = Field(
+        1 << 20, ge=4096, le=1 << 24, description="largest piece of a large payload in one message, bytes"
+    )
+    send_messages: int = Field(
+        1000, ge=10, le=100_000, description="messages queued in the socket for one edge, at most"
+    )
+    store_pages: int | None = Field(
+        None, ge=32, le=1 << 31, description="quota of the database in pages of 4 KiB; null: the disk's size"
+    )
+
+
+class WorkerSettings(Settings):
+    """Encoder processes."""
+
+    workers: int = Field(1, ge=0, le=256, description="encoder processes; 0: frames only wait")
+    threads: int = Field(1, ge=0, le=256, description="CPU threads of each; 0: all cores")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they encode")
+    wait_s: float = Field(
+        0.5, ge=0, le=60, description="seconds a frame may wait for others to fill its batch"
+    )
+    attempts: int = Field(
+        3, ge=1, le=20, description="times a frame is tried when encoders crash on it, before its tombstone"
+    )
+    batch_timeout_s: float = Field(
+        3600.0,
+        gt=0,
+        le=604_800,
+        description="seconds after which a silent encoder counts as hung, and is killed",
+    )
+    module: str = Field("fog_node.encoder_worker", description="Python module of an encoder process")
+
+
+class FogTrainingSettings(Settings):
+    """Training at the fog."""
+
+    strategy: Literal["auto", "edge", "fog", "serverless"] = Field(
+        "auto", description="where to train: auto = the planner's choice; edge or fog pin it"
+    )
+    starter_frames: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="frames after which the fog trains one first detector, whatever the strategy; 0: never",
+    )
+    min_frames: int = Field(
+        50, ge=1, le=10**9, description="frames to train on (labelled, not held out) before the first round"
+    )
+    min_new_frames: int = Field(50, ge=1, le=10**9, description="new frames before each later round")
+    rounds: int | None = Field(
+        None, ge=0, le=10**6, description="rounds after which training ends; null: no end"
+    )
+    detector: TrainingSettings = Field(
+        TrainingSettings(), description="the detector and its training, as in configs/training.yaml"
+    )
+    module: str = Field(TRAINER_MODULE, description="Python module of the trainer process")
+
+
+class PlannerSettings(Settings):
+    """What the communication model is told beyond what the daemon measures."""
+
+    decide_by: Literal["auto", "bytes", "seconds"] = Field(
+        "auto", description="what decides; auto: seconds once every rate was measured, else bytes"
+    )
+    interval_s: float = Field(10.0, ge=0.1, le=86_400, description="seconds between two plans")
+    min_frames: int = Field(
+        20,
+        ge=1,
+        le=10**9,
+        description="encoded frames before the first plan, so that its figures are measured",
+    )
+    receivers: float | None = Field(
+        None, ge=0, le=1e6, description="edges that want each frame; null: the rights of the connected edges"
+    )
+    detector_bytes: int = Field(
+        6_300_000,
+        ge=1,
+        le=10**12,
+        description="bytes of a detector until one was published (YOLOv8n, 16 bit)",
+    )
+    rounds: int = Field(1, ge=1, le=10**6, description="rounds R in which a fog would send its detector")
+    shared_medium: bool = Field(
+        False, description="whether all edges share one channel that carries one direction at a time"
+    )
+
+
+class FogSettings(Settings):
+    """Everything ``fog-node serve`` can be told; relative paths start from the folder of the file."""
+
+    address: str = Field(
+        "tcp://127.0.0.1:5570",
+        pattern=r"^tcp://.+:(\d{1,5}|\*)$",
+        description="address to bind, tcp://INTERFACE:PORT; port 0 or * lets the system choose",
+    )
+    keys: str = Field("keys", min_length=1, max_length=4096, description="folder made by fog-node keygen")
+    allow_list: str = Field(
+        "allow.yaml", min_length=1, max_length=4096, description="file kept by fog-node allow"
+    )
+    store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
+    limits: LimitSettings = Field(LimitSettings(), description="bounds on peers")
+    encoder: EncoderSettings = Field(EncoderSettings(), description="how frames are encoded")
+    workers: WorkerSettings = Field(WorkerSettings(), description="encoder processes")
+    training: FogTrainingSettings = Field(FogTrainingSettings(), description="training at the fog")
+    planner: PlannerSettings = Field(PlannerSettings(), description="where to train")
+    link: LinkSettings = Field(LinkSettings(), description="heartbeats")
+    children: ChildSettings = Field(ChildSettings(), description="encoder workers and the trainer")
+    allow_check_s: float = Field(
+        1.0, ge=0.05, le=5, description="seconds between two looks at the allow list"
+    )
+    retry_full_s: float = Field(
+        2.0, ge=0.05, le=600, description="seconds between two attempts while the disk is full"
+    )
+    status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
+    drain_s: float = Field(10.0, ge=0, le=3600, description="seconds SIGTERM leaves for commits under way")
+    log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")

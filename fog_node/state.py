@@ -1,0 +1,456 @@
+"""Who may do what, what is acknowledged and what is sent: the fog's pure state machine.
+
+Events are method calls with the time; each returns the instructions that follow from it. There is no
+socket, no thread and no clock in here. The encoder's part is :mod:`fog_node.encoding`, training's is
+:mod:`fog_node.training`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.errors import MessageVersionError, ResidualInrError, WireError
+from common.frame import Frame, FrameIdentity
+from common.store.records import CommitOutcome, LogPage, RecordKind
+from common.wire.allow_list import Rights
+from common.wire.messages import (
+    Accepted,
+    CaughtUp,
+    Chunk,
+    Error,
+    ErrorCode,
+    Fetch,
+    Hello,
+    Message,
+    Ping,
+    Plan,
+    Pong,
+    Pull,
+    RecordMessage,
+    Refused,
+    Report,
+    Upload,
+    Welcome,
+)
+from fog_node.sessions import Session, readable_devices
+from fog_node.settings import FogSettings
+from fog_node.upload_check import check_upload, error_code
+
+__all__ = ["Commit", "FogState", "Instruction", "ReadBlob", "ReadLog", "Send"]
+
+MAX_FETCHES = 16
+"""Fetch requests of one edge under way; each answer is at most one chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Instruction: send to a connection; when it cannot take it, call :meth:`FogState.unreachable`."""
+
+    routing_id: bytes
+    message: Message
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Instruction: commit these frames in one transaction, then call ``committed`` or ``commit_failed``."""
+
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Instruction: read a page of the log for a session, then call :meth:`FogState.page_read`."""
+
+    session: int
+    after: int
+    limit: int
+    max_bytes: int
+    devices: frozenset[str] | None
+    kinds: frozenset[RecordKind]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlob:
+    """Instruction: read a piece of a payload for a session, then call :meth:`FogState.blob_read`.
+
+    Only if the content comes from one of ``devices`` (None: from any).
+    """
+
+    session: int
+    digest: bytes
+    offset: int
+    length: int
+    devices: frozenset[str] | None
+
+
+Instruction = Send | Commit | ReadLog | ReadBlob
+
+
+class FogState:
+    """Sessions, uploads and subscriptions of one fog node.
+
+    Args:
+        settings: The fog's settings.
+        fog_key: The fog's own public key.
+        log_id: Id of its log.
+        last_position: Newest position of its log.
+        rights: Rights by public key.
+        seed: Seed of the session numbers.
+    """
+
+    def __init__(
+        self,
+        settings: FogSettings,
+        *,
+        fog_key: str,
+        log_id: int,
+        last_position: int,
+        rights: Mapping[str, Rights],
+        seed: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._fog_key = fog_key
+        self._log_id = log_id
+        self._last_position = last_position
+        self._rights = dict(rights)
+        self._random = random.Random(seed)
+        self._sessions: dict[str, Session] = {}
+        self._numbers: dict[int, Session] = {}
+        self._queue: deque[Frame] = deque()
+        self._committing: tuple[Frame, ...] = ()
+        self._waiting_bytes = 0
+        self._full_until = 0.0
+        self._full_reason = ""
+        self._plan: Plan | None = None
+        self._stopping = False
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The sessions by key."""
+        return self._sessions
+
+    @property
+    def rights(self) -> Mapping[str, Rights]:
+        """The rights in force by key."""
+        return self._rights
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of uploads in memory that wait for their commit."""
+        return self._waiting_bytes
+
+    @property
+    def idle(self) -> bool:
+        """Whether no upload waits for its commit."""
+        return not self._queue and not self._committing
+
+    def received(self, routing_id: bytes, key: str, message: Message, now: float) -> list[Instruction]:
+        """A message has come from the connection ``routing_id`` of the authenticated ``key``."""
+        rights = self._rights.get(key)
+        if rights is None:
+            return [self._error(routing_id, key, ErrorCode.NOT_ALLOWED, _not_listed(key))]
+        if isinstance(message, Hello):
+            return self._hello(routing_id, key, rights, message, now)
+        session = self._sessions.get(key)
+        if session is None or session.routing_id != routing_id:
+            sentence = "there is no session on this connection; say Hello first"
+            return [self._error(routing_id, key, ErrorCode.NO_SESSION, sentence)]
+        session.heard = now
+        match message:
+            case Upload():
+                return self._upload(session, message, now)
+            case Pull():
+                limits = self._settings.limits
+                session.window.pull(message, most_records=limits.pull_records, most_bytes=limits.pull_bytes)
+                return self._read_on(session)
+            case Fetch():
+                return self._fetch(session, message)
+            case Report():
+                session.report = message
+                return []
+            case Ping():
+                return [self._send(session, Pong(), now)]
+            case _:
+                sentence = f"a {type(message).__name__} is for edges; a fog does not take it"
+                return [self._error(routing_id, key, ErrorCode.BAD_MESSAGE, sentence)]
+
+    def malformed(self, routing_id: bytes, key: str, error: WireError, now: float) -> list[Instruction]:
+        """A message that could not be decoded has come; the session, if any, lives on."""
+        session = self._sessions.get(key)
+        if session is not None and session.routing_id == routing_id:
+            session.heard = now
+        version = isinstance(error, MessageVersionError)
+        code = ErrorCode.BAD_VERSION if version else ErrorCode.BAD_MESSAGE
+        return [self._error(routing_id, key, code, str(error))]
+
+    def committed(self, outcomes: Sequence[CommitOutcome], now: float) -> list[Instruction]:
+        """The frames of the last :class:`Commit` are on disk, each with its outcome."""
+        frames, self._committing = self._committing, ()
+        self._full_until = 0.0
+        instructions: list[Instruction] = []
+        accepted: dict[tuple[str, int], list[int]] = {}
+        for frame, outcome in zip(frames, outcomes, strict=True):
+            identity = self._leave(frame)
+            if outcome is not CommitOutcome.CONFLICT:
+                accepted.setdefault((identity.device, identity.epoch), []).append(identity.number)
+                continue
+            sentence = (
+                f"frame {identity.number} was uploaded before with other content; "
+                "frame numbers are never reused: give it a new one"
+            )
+            instructions += self._refuse(identity, ErrorCode.CONFLICT, sentence, True, now)
+        for (key, epoch), numbers in accepted.items():
+            session = self._sessions.get(key)
+            if session is not None:
+                for start in range(0, len(numbers), 4000):
+                    answer = Accepted(epoch, tuple(numbers[start : start + 4000]))
+                    instructions.append(self._send(session, answer, now))
+        return [*instructions, *self._commit()]
+
+    def commit_failed(self, sentence: str, *, full: bool, now: float) -> list[Instruction]:
+        """Nothing of the last :class:`Commit` was stored.
+
+        Every waiting upload is refused for now, so that the fog holds no images while its disk is full;
+        the edges keep theirs and send them again later.
+        """
+        frames = [*self._committing, *self._queue]
+        self._committing = ()
+        self._queue.clear()
+        self._full_until = now + self._settings.retry_full_s
+        self._full_reason = sentence
+        code = ErrorCode.FULL if full else ErrorCode.INTERNAL
+        instructions: list[Instruction] = []
+        for frame in frames:
+            identity = self._leave(frame)
+            instructions += self._refuse(identity, code, sentence, False, now)
+        return instructions
+
+    def log_grew(self, last_position: int) -> list[Instruction]:
+        """Records have been appended up to ``last_position``."""
+        self._last_position = max(self._last_position, last_position)
+        return [instruction for session in self._sessions.values() for instruction in self._read_on(session)]
+
+    def page_read(self, number: int, page: LogPage | None, now: float) -> list[Instruction]:
+        """The store has answered a :class:`ReadLog`; None when it could not be read."""
+        session = self._numbers.get(number)
+        if session is None:
+            return []
+        session.reading = False
+        if page is None:
+            return []
+        session.window.took(page)
+        sent: list[Instruction] = [
+            self._send(session, RecordMessage.of(record), now) for record in page.records
+        ]
+        last = page.records[-1].position if page.records else 0
+        if not page.more and page.through > last:
+            sent.append(self._send(session, CaughtUp(page.through), now))
+        return [*sent, *self._read_on(session)]
+
+    def blob_read(
+        self, number: int, request: ReadBlob, total: int | None, payload: bytes, now: float
+    ) -> list[Instruction]:
+        """The store has answered a :class:`ReadBlob`; ``total`` is None when there is no such content."""
+        session = self._numbers.get(number)
+        if session is None:
+            return []
+        session.fetches -= 1
+        if total is None:
+            sentence = "the fog has no such content, or your key may not read it"
+            answer: Message = Error(ErrorCode.NOT_FOUND, sentence, request.digest)
+        else:
+            answer = Chunk(request.digest, request.offset, total, payload)
+        return [self._send(session, answer, now)]
+
+    def unreachable(self, routing_id: bytes, key: str) -> None:
+        """A connection is gone or takes nothing more: its session ends, the edge will connect again."""
+        session = self._sessions.get(key)
+        if session is not None and session.routing_id == routing_id:
+            self._end(session)
+
+    def rights_changed(self, rights: Mapping[str, Rights]) -> list[Instruction]:
+        """The allow list has changed: sessions of removed keys end, others get their new rights."""
+        changed = {key for key in self._sessions if rights.get(key) != self._rights.get(key)}
+        self._rights = dict(rights)
+        instructions: list[Instruction] = []
+        for key in changed:
+            session = self._sessions[key]
+            listed = key in rights
+            # A key that stays says Hello again, and so gets its new rights and subscription.
+            code = ErrorCode.NO_SESSION if listed else ErrorCode.NOT_ALLOWED
+            sentence = "your rights have changed; say Hello again" if listed else _not_listed(key)
+            instructions.append(self._error(session.routing_id, key, code, sentence))
+            self._end(session)
+        return instructions
+
+    def plan_changed(self, plan: Plan, now: float) -> list[Instruction]:
+        """The planner has chosen: every edge is told."""
+        if plan == self._plan:
+            return []
+        self._plan = plan
+        return [self._send(session, plan, now) for session in self._sessions.values()]
+
+    def tick(self, now: float) -> list[Instruction]:
+        """Time has passed: silent edges are forgotten."""
+        link = self._settings.link
+        for session in list(self._sessions.values()):
+            if now - session.heard > link.heartbeat_s * link.liveness:
+                self._end(session)
+        return self._commit()
+
+    def stop(self, now: float) -> list[Instruction]:
+        """Take nothing new; what waits is still committed and acknowledged."""
+        self._stopping = True
+        sentence = "the fog is stopping; connect again later"
+        return [self._send(s, Error(ErrorCode.STOPPING, sentence), now) for s in self._sessions.values()]
+
+    def _hello(
+        self, routing_id: bytes, key: str, rights: Rights, hello: Hello, now: float
+    ) -> list[Instruction]:
+        if self._stopping:
+            return [
+                self._error(routing_id, key, ErrorCode.STOPPING, "the fog is stopping; connect again later")
+            ]
+        before = self._sessions.get(key)
+        if before is None and len(self._sessions) >= self._settings.limits.peers:
+            sentence = f"the fog serves {len(self._sessions)} edges, its limit; raise limits.peers there"
+            return [self._error(routing_id, key, ErrorCode.FULL, sentence)]
+        if before is not None:
+            self._end(before)
+        session = Session(
+            key=key,
+            routing_id=routing_id,
+            number=self._random.getrandbits(63),
+            epoch=hello.epoch,
+            may_upload=rights.may_upload,
+            devices=readable_devices(hello.devices, rights.may_subscribe, self._fog_key),
+            kinds=frozenset(RecordKind(kind) for kind in hello.kinds) | {RecordKind.GAP},
+            heard=now,
+            spoke=now,
+            software=hello.software,
+        )
+        waiting = [frame for frame in (*self._committing, *self._queue) if _device(frame) == key]
+        session.uploads = len(waiting)
+        session.upload_bytes = sum(len(frame.image) for frame in waiting)
+        self._sessions[key] = session
+        self._numbers[session.number] = session
+        limits = self._settings.limits
+        welcome = Welcome(
+            session=session.number,
+            log_id=self._log_id,
+            last_position=self._last_position,
+            device=key,
+            fog=self._fog_key,
+            may_upload=rights.may_upload,
+            max_upload_bytes=limits.frame_bytes,
+            max_uploads=limits.upload_frames,
+            chunk_bytes=limits.chunk_bytes,
+            heartbeat_seconds=self._settings.link.heartbeat_s,
+        )
+        plan = [] if self._plan is None else [self._send(session, self._plan, now)]
+        return [self._send(session, welcome, now), *plan]
+
+    def _upload(self, session: Session, upload: Upload, now: float) -> list[Instruction]:
+        identity = FrameIdentity(session.key, upload.epoch, upload.number)
+        if not session.may_upload:
+            sentence = (
+                f"the key {session.key} may not upload; run fog-node allow with --may-upload at the fog"
+            )
+            return self._refuse(identity, ErrorCode.NOT_ALLOWED, sentence, False, now)
+        if self._stopping:
+            return self._refuse(identity, ErrorCode.STOPPING, "the fog is stopping", False, now)
+        if now < self._full_until:
+            return self._refuse(identity, ErrorCode.FULL, self._full_reason, False, now)
+        if upload.epoch != session.epoch:
+            sentence = f"the upload is of epoch {upload.epoch}, its session of epoch {session.epoch}"
+            return self._refuse(identity, ErrorCode.BAD_MESSAGE, sentence, True, now)
+        size, limits = len(upload.payload), self._settings.limits
+        crowded = self._waiting_bytes > 0 and self._waiting_bytes + size > limits.waiting_bytes
+        own = session.upload_bytes + size > limits.upload_bytes or session.uploads >= limits.upload_frames
+        if crowded or (session.uploads and own):
+            sentence = "too many uploads wait for their commit; send fewer at a time"
+            return self._refuse(identity, ErrorCode.FULL, sentence, False, now)
+        try:
+            frame = check_upload(upload, session.key, limits, self._settings.training.detector)
+        except ResidualInrError as error:
+            return self._refuse(identity, error_code(error), str(error), True, now)
+        session.uploads += 1
+        session.upload_bytes += size
+        self._waiting_bytes += size
+        self._queue.append(frame)
+        return self._commit()
+
+    def _commit(self) -> list[Instruction]:
+        """One commit at a time: what arrives meanwhile forms the next group."""
+        if self._committing or not self._queue:
+            return []
+        count = min(len(self._queue), self._settings.limits.commit_frames)
+        self._committing = tuple(self._queue.popleft() for _ in range(count))
+        return [Commit(self._committing)]
+
+    def _leave(self, frame: Frame) -> FrameIdentity:
+        """A frame leaves the memory; its identity."""
+        device, size = _device(frame), len(frame.image)
+        self._waiting_bytes -= size
+        session = self._sessions.get(device)
+        if session is not None:
+            session.uploads -= 1
+            session.upload_bytes -= size
+        return _identity(frame)
+
+    def _refuse(
+        self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool, now: float
+    ) -> list[Instruction]:
+        session = self._sessions.get(identity.device)
+        if session is None:
+            return []
+        answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent)
+        return [self._send(session, answer, now)]
+
+    def _fetch(self, session: Session, message: Fetch) -> list[Instruction]:
+        if session.fetches >= MAX_FETCHES:
+            sentence = f"at most {MAX_FETCHES} Fetch requests may be under way"
+            error = Error(ErrorCode.BAD_MESSAGE, sentence, message.digest)
+            return [Send(session.routing_id, error, session.key)]
+        session.fetches += 1
+        length = min(message.length, self._settings.limits.chunk_bytes)
+        return [ReadBlob(session.number, message.digest, message.offset, length, session.devices)]
+
+    def _read_on(self, session: Session) -> list[Instruction]:
+        window = session.window
+        if session.reading or not window.opened or window.sent >= self._last_position:
+            return []
+        records, size = window.room()
+        if not records:
+            return []
+        session.reading = True
+        return [ReadLog(session.number, window.sent, records, size, session.devices, session.kinds)]
+
+    def _send(self, session: Session, message: Message, now: float) -> Send:
+        session.spoke = now
+        return Send(session.routing_id, message, session.key)
+
+    def _error(self, routing_id: bytes, key: str, code: ErrorCode, sentence: str) -> Send:
+        return Send(routing_id, Error(code, sentence[:2000]), key)
+
+    def _end(self, session: Session) -> None:
+        del self._sessions[session.key]
+        del self._numbers[session.number]
+
+
+def _not_listed(key: str) -> str:
+    return f"the key {key} is not on the fog's allow list; run fog-node allow there"
+
+
+def _identity(frame: Frame) -> FrameIdentity:
+    if frame.identity is None:
+        raise WireError(f"frame {frame.name!r} has no identity")
+    return frame.identity
+
+
+def _device(frame: Frame) -> str:
+    return _identity(frame).device
