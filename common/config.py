@@ -55,7 +55,8 @@ def parse_settings(text: str, model: type[S], *, name: str = "configuration") ->
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key also makes the right one missing: name the cause, not what follows from it.
+        first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
         raise ConfigError(_sentence(first, model, node, name)) from error
 
 
