@@ -45,9 +45,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     """The options that every subcommand takes: --json, --debug and --version."""
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument(
-        "--version", action="version", version=f"{parser.prog.split()[0]} {__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"{parser.prog.split()[0]} {__version__}")
 
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
@@ -69,13 +67,13 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         return 1
     except Exception as error:  # the last line of defence: never a traceback at a user
         sentence = f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback"
-        return _fail(parser.prog, " ".join(sentence.split()), 1, arguments)
+        return _fail(parser.prog, sentence, 1, arguments)
 
 
 def _fail(prog: str, sentence: str, code: int, arguments: argparse.Namespace) -> int:
     if getattr(arguments, "debug", False):
         traceback.print_exc()
-    sys.stderr.write(f"{prog}: {sentence}\n")
+    sys.stderr.write(f"{prog}: {' '.join(sentence.split())}\n")
     return code
 
 
@@ -85,9 +83,7 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def progress(
-    items: Iterable[T], *, total: int | None, title: str, quiet: bool = False
-) -> Iterable[T]:
+def progress(items: Iterable[T], *, total: int | None, title: str, quiet: bool = False) -> Iterable[T]:
     """Iterate with a progress bar on stderr when it is a terminal, else silently."""
     if quiet or not sys.stderr.isatty():
         yield from items

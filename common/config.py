@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +34,10 @@ def load_settings(path: str | Path, model: type[S]) -> S:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the configuration {path} is no UTF-8 text; save it as UTF-8") from error
     return parse_settings(text, model, name=path.name)
 
 
@@ -46,8 +49,12 @@ def parse_settings(text: str, model: type[S], *, name: str = "configuration") ->
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_duplicates(node, name)
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{name}{line} is not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
     data = {} if data is None else data
     if not isinstance(data, dict):
@@ -63,6 +70,9 @@ def parse_settings(text: str, model: type[S], *, name: str = "configuration") ->
 def _sentence(error: Any, model: type[Settings], node: yaml.Node | None, name: str) -> str:
     """One sentence for pydantic's first complaint."""
     location: tuple[str | int, ...] = tuple(error["loc"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not location:
+        return f"{name}: {message}"
     place = f"{name} line {_line(node, location)}"
     if error["type"] == "extra_forbidden":
         key = str(location[-1])
@@ -71,10 +81,35 @@ def _sentence(error: Any, model: type[Settings], node: yaml.Node | None, name: s
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}"
         return f"unknown key {key!r} in {place}; {hint}"
     dotted = ".".join(str(part) for part in location)
-    message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
-        return f"{name} needs the key {dotted!r}"
-    return f"bad value for {dotted!r} in {place}: {message} (got {error['input']!r})"
+        return f"{name} needs the key {dotted!r}; add it"
+    return f"bad value for {dotted!r} in {place}: {message} (got {reprlib.repr(error['input'])})"
+
+
+def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
+    """YAML keeps the last of two equal keys silently; one of them is a mistake."""
+    pending = [node]
+    visited: set[int] = set()
+    while pending:
+        current = pending.pop()
+        # An alias leads to a node already seen, even to a parent of itself.
+        if current is None or id(current) in visited:
+            continue
+        visited.add(id(current))
+        if isinstance(current, yaml.SequenceNode):
+            pending += current.value
+        elif isinstance(current, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in current.value:
+                line = key.start_mark.line + 1
+                if isinstance(key, yaml.ScalarNode) and key.value in lines and key.value != "<<":
+                    raise ConfigError(
+                        f"the key {key.value!r} stands in {name} on lines {lines[key.value]} and {line}; "
+                        "remove one"
+                    )
+                if isinstance(key, yaml.ScalarNode):
+                    lines[key.value] = line
+                pending.append(value)
 
 
 def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int:
@@ -96,11 +131,13 @@ def _fields(model: type[Settings], location: tuple[str | int, ...]) -> Iterator[
     """Names of the fields of the model at ``location`` inside ``model``."""
     current: Any = model
     for part in location:
-        if isinstance(part, str) and isinstance(current, type) and part in current.model_fields:
+        if _is_settings(current) and part in current.model_fields:
             current = current.model_fields[part].annotation
-        arguments = getattr(current, "__args__", ())
-        for argument in arguments:
-            if isinstance(argument, type) and issubclass(argument, Settings):
-                current = argument
-    if isinstance(current, type) and issubclass(current, Settings):
+        # Inside a list, a mapping or an optional value: the model among its type arguments.
+        current = next(filter(_is_settings, getattr(current, "__args__", ())), current)
+    if _is_settings(current):
         yield from current.model_fields
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Settings)
