@@ -36,7 +36,11 @@ _INPUTS, _OUTPUTS = 2, 3
 
 
 def label_box(box: Box, width: int, height: int) -> Box | None:
-    """``box`` as a packet of this coded size stores it: clipped, edges outwards to 1/16 pixel; None if outside."""
+    """``box`` as a packet of this coded size stores it: clipped, edges outwards to 1/16 pixel.
+
+    Returns:
+        None when the box lies outside the frame.
+    """
     x0, y0 = (max(0, math.floor(v * EDGE_STEPS)) for v in (box.x0, box.y0))
     x1 = min(width * EDGE_STEPS, math.ceil(box.x1 * EDGE_STEPS))
     y1 = min(height * EDGE_STEPS, math.ceil(box.y1 * EDGE_STEPS))
@@ -68,7 +72,7 @@ def encode_packet(packet: Packet) -> bytes:
                 struct.pack("<H", len(packet.boxes)),
                 *(_box_bytes(box, classes) for box in packet.boxes),
                 struct.pack("<B", len(kinds)),
-                *(struct.pack("<BBBBf", *kind) for kind in kinds),
+                *(struct.pack("<BBBBBf", *kind) for kind in kinds),
                 _network_bytes(packet.background, kinds),
                 struct.pack("<H", len(packet.objects)),
                 *(
@@ -199,23 +203,25 @@ class _Reader:
             raise PacketFormatError(str(error)) from error
 
     def kind(self) -> _Kind:
-        width, depth, weight_bits, bias_bits = self.unpack("BBBB")
+        width, depth, first_bits, weight_bits, bias_bits = self.unpack("BBBBB")
         if width < 1 or not 1 <= depth <= MAX_DEPTH:
             raise PacketFormatError(f"a network of {depth} sine layers of {width} is out of bounds")
-        if weight_bits not in _DTYPES or bias_bits not in _DTYPES:
-            raise PacketFormatError(f"weights of {weight_bits} and biases of {bias_bits} bits are unknown")
-        return width, depth, weight_bits, bias_bits, self.real("w0")
+        if not {first_bits, weight_bits, bias_bits} <= _DTYPES.keys():
+            raise PacketFormatError(
+                f"integers of {first_bits}, {weight_bits} and {bias_bits} bits are unknown"
+            )
+        return width, depth, first_bits, weight_bits, bias_bits, self.real("w0")
 
     def network(self, kinds: list[_Kind]) -> Network:
         index = self.number("B")
         if index >= len(kinds):
             raise PacketFormatError(f"a network has architecture {index} of {len(kinds)}")
-        width, depth, weight_bits, bias_bits, w0 = kinds[index]
+        width, depth, first_bits, weight_bits, bias_bits, w0 = kinds[index]
         layers = []
         for layer in range(depth + 1):
             out = width if layer < depth else _OUTPUTS
             fan_in = width if layer else _INPUTS
-            weight = self.tensor((out, fan_in), weight_bits)
+            weight = self.tensor((out, fan_in), weight_bits if layer else first_bits)
             layers.append(Layer(weight, self.tensor((out,), bias_bits)))
         return Network(tuple(layers), w0)
 
@@ -225,16 +231,20 @@ class _Reader:
         return QuantizedTensor(raw.astype(f"i{bits // 8}").reshape(shape), scale)
 
 
-_Kind = tuple[int, int, int, int, float]
-"""Width, depth, bits of weights, bits of biases, w0: one entry of the packet's architecture table."""
+_Kind = tuple[int, int, int, int, int, float]
+"""Width, depth, bits of the first layer's weights, of the others', of biases, w0: an architecture's entry."""
 
 
 def _kind(network: Network) -> _Kind:
-    weight_bits = {8 * layer.weight.values.itemsize for layer in network.layers}
+    first, *others = network.layers
+    weight_bits = {8 * layer.weight.values.itemsize for layer in others}
     bias_bits = {8 * layer.bias.values.itemsize for layer in network.layers}
     if len(weight_bits) != 1 or len(bias_bits) != 1:
-        raise PacketFormatError("the layers of a network have different bit widths")
-    return network.width, network.depth, weight_bits.pop(), bias_bits.pop(), network.w0
+        raise PacketFormatError(
+            "layers after the first must have weights, and all layers biases, of one width"
+        )
+    first_bits = 8 * first.weight.values.itemsize
+    return network.width, network.depth, first_bits, weight_bits.pop(), bias_bits.pop(), network.w0
 
 
 def _network_bytes(network: Network, kinds: list[_Kind]) -> bytes:

@@ -1,7 +1,7 @@
 """From networks to pixels: backgrounds, plus the residual of each object inside its box.
 
-A pixel covered by several boxes that have a network belongs to the smallest of them (the later one among equals),
-and only its owner's residual is added.
+A pixel covered by several boxes that have a network belongs to the smallest of them (the later one among
+equals), and only its owner's residual is added.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def compose(
     """Decode a batch at any resolution.
 
     Returns:
-        (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk. An image without a
-        background part stays at ``fill``.
+        (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk. An image
+        without a background part stays at ``fill``.
     """
     count = len(canvas.content)
     out = torch.full((count, canvas.height * canvas.width, 3), canvas.fill, device=canvas.content.device)
@@ -89,8 +89,8 @@ def compose(
         regions = Regions(torch.arange(len(box), device=box.device), box[:, 2:], step / 2 - 1, step)
         flat, values, _ = _evaluate(canvas, part.stack, regions, part.frames, box[:, :2], chunk)
         out.view(-1, 3)[flat] = values * 0.5 + 0.5
-    placed = [_place(canvas, part) for part in objects]
-    placed = [(part, *found) for part, found in zip(objects, placed, strict=True) if len(found[0].rows)]
+    found = [(part, *_place(canvas, part)) for part in objects]
+    placed = [entry for entry in found if len(entry[2])]
     if placed:
         _add_residuals(canvas, out.view(-1, 3), placed, chunk)
     return out.view(count, canvas.height, canvas.width, 3).permute(0, 3, 1, 2)
@@ -104,7 +104,7 @@ def to_bytes(pixels: Tensor) -> Tensor:
 def _place(canvas: Canvas, part: ObjectPart) -> tuple[Regions, Tensor, Tensor]:
     """Regions of the output pixels whose centres lie in each object's region; empty ones are left out.
 
-    Returns the regions, their objects (R,) in ``part`` and their corners (R, 2) top, left in the output image.
+    Returns the regions, their objects (R,) in ``part`` and their corners (R, 2): top, left in the output.
     """
     content, coded = canvas.content[part.frames].double(), canvas.coded[part.frames].double()
     scale = content[:, [3, 2]] / coded[:, [1, 0]]  # output pixels a coded pixel, (x, y)

@@ -36,7 +36,7 @@ class NetworkGroup:
 
     Attributes:
         key: What they share.
-        values: 2 * (depth + 1) integer tensors (weight, bias, layer by layer): weights (G, out, in), biases (G, out, 1).
+        values: 2 * (depth + 1) integer tensors, weight and bias layer by layer: (G, out, in), (G, out, 1).
         scales: (G, 2 * (depth + 1)) float32, the step of each.
     """
 
@@ -50,9 +50,7 @@ class NetworkGroup:
         keys = {group_key(network) for network in networks}
         if len(keys) != 1:
             raise ValueError(f"a group holds networks of one size, not of {len(keys)}")
-        rows = [
-            [t for layer in network.layers for t in (layer.weight, layer.bias)] for network in networks
-        ]
+        rows = [[t for layer in network.layers for t in (layer.weight, layer.bias)] for network in networks]
         values = []
         for index, column in enumerate(zip(*rows, strict=True)):
             stacked = torch.from_numpy(np.stack([t.values for t in column]))

@@ -61,10 +61,11 @@ class SirenStack:
     ) -> SirenStack:
         """``count`` networks with SIREN initialisation (Sitzmann et al. 2020, section 3.2).
 
-        First layer U(-1/in, 1/in), others U(-sqrt(6/in)/w0, +sqrt(6/in)/w0); biases U(-1/sqrt(in), 1/sqrt(in)).
-        Drawn on ``generator``'s device.
+        First layer U(-1/in, 1/in), others U(-sqrt(6/in)/w0, +sqrt(6/in)/w0); biases U(-1/sqrt(in),
+        1/sqrt(in)). Drawn on ``generator``'s device.
         """
-        weights, biases = [], []
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
         for index, (out, fan_in) in enumerate(architecture.shapes):
             bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / w0
             for shape, limit, target in (

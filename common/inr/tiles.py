@@ -1,9 +1,8 @@
 """Evaluation in tiles: fixed runs of pixels, each of one network, batched a few at a time.
 
-A tile always holds :data:`TILE` pixels, the last one of a region padded by repeating its last pixel, so every
-tile is one matrix product of the same shape whatever the batch or chunk: results do not depend on how tiles are
-put together. Small tiles keep all activations of a chunk in the processor's cache (on two cores 512 pixels x 16
-networks decodes 28x10 networks faster than one network at a time).
+A tile always holds :data:`TILE` pixels, the last one of a region padded by repeating its last pixel, so
+every tile is one matrix product of the same shape whatever the batch or chunk: results do not depend on how
+tiles are put together. Small tiles keep all activations of a chunk in the processor's cache.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from torch import Tensor
 
 from common.inr.siren import OUTPUTS, SirenStack
 
-__all__ = ["TILE", "Regions", "default_chunk", "evaluate_tiles"]
+__all__ = ["TILE", "Regions", "default_chunk", "evaluate_tiles", "tile_runs"]
 
 TILE = 512
 """Pixels a tile; part of the definition of a decode path, so not a setting."""
 
 
 def default_chunk(device: torch.device, width: int) -> int:
-    """Tiles evaluated at a time: about 16 on a CPU (cache), as many as fit 256 MiB of activations on a GPU."""
+    """Tiles at a time: 16 on a CPU (cache), as many as fit 256 MiB of activations on a GPU."""
     if device.type == "cpu":
         return 16
     return max(1, (256 << 20) // (3 * 4 * width * TILE))
@@ -46,10 +45,7 @@ class Regions:
 
     def tiles(self) -> tuple[Tensor, Tensor]:
         """Region (T,) of each tile, and index (T,) of its first pixel in that region, both int64."""
-        counts = (self.size.prod(1) + TILE - 1) // TILE
-        region = torch.repeat_interleave(counts)
-        first = torch.arange(len(region), device=region.device) - (counts.cumsum(0) - counts)[region]
-        return region, first * TILE
+        return tile_runs(self.size.prod(1))
 
     def pixels(self, region: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Row y and column x (T, TILE) int64 of each pixel of these tiles, and whether it is no padding."""
@@ -65,6 +61,14 @@ class Regions:
         cx = start[:, :1] + step[:, :1] * x
         cy = start[:, 1:] + step[:, 1:] * y
         return torch.stack([cx, cy], 1).float()
+
+
+def tile_runs(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut runs of ``pixels`` (R,) int64 into tiles: run (T,) of each tile and its first pixel there (T,), int64."""
+    counts = (pixels + TILE - 1) // TILE
+    run = torch.repeat_interleave(counts)
+    first = torch.arange(len(run), device=run.device) - (counts.cumsum(0) - counts)[run]
+    return run, first * TILE
 
 
 def evaluate_tiles(stack: SirenStack, rows: Tensor, coordinates: Tensor, chunk: int | None = None) -> Tensor:

@@ -1,0 +1,95 @@
+"""How frames are encoded: quality targets, time budget, and the table of network sizes (imports no torch)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from common.config import Settings
+
+__all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
+
+PROFILES = ("siren",)
+"""Names of the representations that this encoder writes."""
+
+
+class NetworkSize(Settings):
+    """One rung of a ladder of network sizes."""
+
+    width: int = Field(ge=4, le=255, description="neurons of a sine layer")
+    depth: int = Field(ge=1, le=16, description="sine layers")
+
+
+class LadderSettings(Settings):
+    """Sizes that the encoder may choose from for one kind of network, and how each is fitted."""
+
+    sizes: tuple[NetworkSize, ...] = Field(min_length=1, max_length=32, description="smallest first")
+    weight_bits: Literal[8, 16] = Field(description="bits a weight, except those of the first layer")
+    outer_bits: Literal[8, 16] = Field(
+        16, description="bits a weight of the first layer and a bias; 8 costs about 0.8 dB"
+    )
+    steps: int = Field(ge=10, le=100_000, description="optimizer steps a round; each round anneals to zero")
+    rounds: int = Field(ge=1, le=50, description="rounds at most; after a miss the network grows or goes on")
+    pixels: int = Field(ge=64, le=65_536, description="pixels of each network a step")
+    learning_rate: float = Field(
+        gt=0, le=0.1, description="peak of Adam's rate at width 42; scaled by 42/width"
+    )
+
+    @field_validator("sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[NetworkSize, ...]) -> tuple[NetworkSize, ...]:
+        cost = [s.width * s.width * s.depth for s in sizes]
+        if cost != sorted(set(cost)):
+            raise ValueError("sizes must grow from each to the next")
+        return sizes
+
+
+def _sizes(*pairs: tuple[int, int]) -> tuple[NetworkSize, ...]:
+    return tuple(NetworkSize(width=width, depth=depth) for width, depth in pairs)
+
+
+BACKGROUND = LadderSettings(
+    sizes=_sizes((14, 5), (20, 5), (28, 5), (34, 5), (42, 5), (52, 5), (64, 5), (80, 5), (96, 5)),
+    weight_bits=8,
+    outer_bits=16,
+    steps=800,
+    rounds=6,
+    pixels=2048,
+    learning_rate=1.5e-3,
+)
+OBJECT = LadderSettings(
+    sizes=_sizes((10, 3), (15, 3), (20, 3), (28, 3), (38, 3), (52, 3), (72, 3)),
+    weight_bits=16,
+    outer_bits=16,
+    steps=500,
+    rounds=6,
+    pixels=1024,
+    learning_rate=1.5e-3,
+)
+
+
+class EncoderSettings(Settings):
+    """How a frame becomes a packet."""
+
+    profile: Literal["siren"] = Field("siren", description="representation of a frame")
+    background_psnr: float = Field(
+        28.0, ge=10, le=60, description="target outside every box, dB over 8-bit RGB, after quantization"
+    )
+    object_psnr: float = Field(
+        33.0, ge=10, le=60, description="target inside each box, dB, after quantization"
+    )
+    width: int = Field(640, ge=16, le=4095, description="coded width, pixels; smaller frames are enlarged")
+    batch_frames: int = Field(
+        8, ge=1, le=256, description="frames fitted together; bounds the encoder's memory"
+    )
+    time_budget_s: float = Field(
+        15.0, gt=0, le=86_400, description="wall-clock seconds a frame, on average over a batch, at most"
+    )
+    w0: float = Field(30.0, gt=0, le=1000, description="frequency factor of the sine layers")
+    warm_start: bool = Field(
+        True, description="begin from the previous background of the same device when it is close"
+    )
+    seed: int = Field(0, ge=0, description="seed of initial weights and of the order of pixels")
+    background: LadderSettings = Field(BACKGROUND, description="networks of whole frames")
+    object: LadderSettings = Field(OBJECT, description="residual networks of boxes")
