@@ -62,7 +62,7 @@ def build_detector(model: str, classes: tuple[str, ...], seed: int = 0) -> Detec
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            detector = DetectionModel(model, nc=len(classes), verbose=False)
+            detector: Detector = DetectionModel(model, nc=len(classes), verbose=False)
     except Exception as error:  # Ultralytics raises anything for an unknown name or a model of another task
         raise LearningError(f"the model {model!r} is no detector that Ultralytics knows: {error}") from error
     if not isinstance(detector.model[-1], Detect):

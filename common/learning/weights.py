@@ -1,7 +1,7 @@
 """Weights of a detector as safetensors bytes: the only form in which they travel.
 
-Nothing is unpickled: the header (bounded JSON) is compared, name by name and shape by shape, with the detector
-that the receiver expects before any tensor is read.
+Nothing is unpickled: the header (bounded JSON) is compared, name by name and shape by shape, with the
+detector that the receiver expects, before any tensor is read.
 """
 
 from __future__ import annotations

@@ -1,0 +1,266 @@
+"""Ultralytics' own detection trainer, fed from the resident store.
+
+Importing this module imports Ultralytics: :mod:`common.learning.trainer` does so after preparing it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.models.yolo.detect import DetectionTrainer
+
+from common.errors import LearningError
+from common.learning.batches import TrainingBatch, decode_batch
+from common.learning.checkpoint import Checkpoint, load_optimizer, write_checkpoint
+from common.learning.detector import Detector
+from common.learning.hooks import TrainerHooks
+from common.learning.resident import ResidentStore
+from common.learning.sampler import EpochSampler
+from common.learning.settings import TrainingSettings
+
+__all__ = ["ResidentLoader", "ResidentTrainer"]
+
+
+class _Frames:
+    """What the trainer asks of a data set."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler = sampler
+        # The trainer looks here for the largest number of boxes, to raise its bound on detections an image.
+        self.labels: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+
+class ResidentLoader:
+    """Batches of decoded frames, in the shape of a torch data loader."""
+
+    num_workers = 0
+    drop_last = False
+
+    def __init__(self, sampler: EpochSampler, settings: TrainingSettings) -> None:
+        self.sampler = sampler
+        self.dataset = _Frames(sampler)
+        self.batch_size = sampler.batch
+        self.epoch = 0
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return self.sampler.batches
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        settings = self._settings
+        for frames, flip in self.sampler.epoch(self.epoch):
+            yield decode_batch(
+                self.sampler.store, frames, settings.imgsz, flip=flip, supersample=settings.supersample
+            )
+
+    def reset(self) -> None:
+        """Nothing is kept between epochs."""
+
+
+class ResidentTrainer(DetectionTrainer):
+    """DetectionTrainer on device-resident tensors: no image file, no pickle, no download.
+
+    Args:
+        detector: Model to train, with its start weights.
+        store: Frames to train on.
+        settings: As for the node.
+        work_dir: Folder for the checkpoint and Ultralytics' own files.
+        round_id: Names the training in its checkpoint.
+        hooks: What happens around steps.
+        resume: Checkpoint to go on from.
+    """
+
+    # Ultralytics sets these while it sets itself up and declares them as None or as a path.
+    model: Any
+    ema: Any
+    optimizer: Any
+    loss_items: Any
+
+    def __init__(
+        self,
+        detector: Detector,
+        store: ResidentStore,
+        settings: TrainingSettings,
+        work_dir: Path,
+        round_id: str,
+        hooks: TrainerHooks,
+        resume: Checkpoint | None,
+    ) -> None:
+        self.frames = store
+        self.settings = settings
+        self.hooks = hooks
+        self.round_id = round_id
+        self.checkpoint_path = work_dir / "checkpoint.safetensors"
+        self.resume_point = resume
+        self.steps = resume.steps if resume else 0
+        self.seconds = resume.seconds if resume else 0.0
+        self.curve: list[Tensor] = list(resume.curve) if resume else []
+        self.interrupted = False
+        self._limit_reached = False
+        self._last_checkpoint = self._last_report = time.monotonic()
+        per_epoch = -(-len(store) // settings.batch)
+        epochs = settings.epochs
+        if settings.max_steps is not None:
+            epochs = min(epochs, math.ceil(settings.max_steps / per_epoch))
+        self.planned_steps = min(epochs * per_epoch, settings.max_steps or epochs * per_epoch)
+        super().__init__(overrides=_overrides(settings, store.device, work_dir, epochs))
+        self.model = detector
+        self.add_callback("on_train_start", _before_training)
+        self.add_callback("on_train_epoch_start", _before_epoch)
+        self.add_callback("on_train_batch_end", _after_batch)
+        self.add_callback("on_fit_epoch_end", _after_epoch)
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Class names; the frames are resident, so there are no paths."""
+        names = dict(enumerate(self.settings.classes))
+        return {"train": "", "val": "", "names": names, "nc": len(names), "channels": 3}
+
+    def get_dataloader(
+        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> ResidentLoader:
+        """Batches straight from the resident store; for validation too, since it is done elsewhere."""
+        settings = self.settings
+        flip = settings.flip if mode == "train" else 0.0
+        return ResidentLoader(EpochSampler(self.frames, batch_size, settings.seed, flip), settings)
+
+    def validate(self) -> tuple[dict[str, float], None]:
+        """Evaluation belongs to :mod:`common.learning.validation`, on original images."""
+        return {}, None
+
+    def final_eval(self) -> None:
+        """As :meth:`validate`."""
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """The loss curve is kept in memory and in the checkpoint."""
+
+    def save_model(self) -> bool:
+        """Write a safetensors checkpoint when one is due; Ultralytics' own pickled one is never written."""
+        due = time.monotonic() - self._last_checkpoint >= self.settings.checkpoint_seconds
+        if due or self.interrupted:
+            write_checkpoint(self.checkpoint_path, self.checkpoint())
+            self._last_checkpoint = time.monotonic()
+        return False
+
+    def checkpoint(self) -> Checkpoint:
+        """Where the training stands; an epoch that was cut short by :attr:`interrupted` is begun again."""
+        state = self.optimizer.state_dict()["state"]
+        tensors = {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in state.items()}
+        return Checkpoint(
+            round_id=self.round_id,
+            next_epoch=self.epoch if self.interrupted else self.epoch + 1,
+            steps=self.steps,
+            seconds=self.seconds,
+            ema_updates=self.ema.updates,
+            model=self.model.state_dict(),
+            ema=self.ema.ema.state_dict(),
+            optimizer=tensors,
+            curve=torch.stack(self.curve).float() if self.curve else torch.empty(0, 0),
+        )
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Go on from the checkpoint, if there is one."""
+        point = self.resume_point
+        if point is None:
+            return
+        self.model.load_state_dict(dict(point.model))
+        self.ema.ema.load_state_dict(dict(point.ema))
+        self.ema.updates = point.ema_updates
+        load_optimizer(self.optimizer, point.optimizer)
+        self.start_epoch = point.next_epoch
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Stop where Ultralytics would reload its pickled checkpoint."""
+        if self.loss is not None and not bool(self.loss.isfinite().all()):
+            raise LearningError(
+                f"the training loss became NaN or infinite in epoch {epoch + 1}; lower learning_rate"
+            )
+        return False
+
+    def count_step(self) -> None:
+        """Book a step: loss, hooks and the limits."""
+        self.steps += 1
+        self.curve.append(torch.stack([v.detach().float().reshape(()) for v in self.loss_items.values()]))
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        limit = self.settings.max_seconds
+        self._limit_reached = self.steps >= self.planned_steps or (
+            limit is not None and self.seconds >= limit
+        )
+        if now - self._last_report >= 0.5 or self._limit_reached:
+            self._last_report = now
+            self.hooks.on_step(self.steps, self.planned_steps, float(self.curve[-1].sum()))
+        self.hooks.between_batches()
+        self.interrupted = not self._limit_reached and self.hooks.should_stop()
+        if self._limit_reached or self.interrupted:
+            self.stop = True
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Training time counts from here; what hooks take does not count."""
+        self._clock = time.monotonic()
+
+
+def _overrides(
+    settings: TrainingSettings, device: torch.device, work_dir: Path, epochs: int
+) -> dict[str, Any]:
+    """Arguments of Ultralytics' trainer."""
+    return {
+        "task": "detect",
+        "mode": "train",
+        "model": "yolov8n.yaml",  # never read: the model is set as an object
+        "data": "",
+        "device": "cpu" if device.type == "cpu" else str(device.index or 0),
+        "project": str(work_dir.absolute()),
+        "name": "ultralytics",
+        "exist_ok": True,
+        "epochs": epochs,
+        "batch": settings.batch,
+        "nbs": settings.batch,  # one optimizer step a batch: the default accumulates to 64 frames
+        "imgsz": settings.imgsz,
+        "optimizer": settings.optimizer,
+        "lr0": settings.learning_rate,
+        "lrf": settings.final_learning_rate,
+        "momentum": 0.9,  # beta1 of AdamW
+        "weight_decay": settings.weight_decay,
+        "warmup_epochs": 0,  # the default warms up for three epochs, longer than small trainings last
+        "close_mosaic": 0,
+        "workers": 0,
+        "seed": settings.seed,
+        "deterministic": False,
+        "amp": False,  # its self-test wants a download
+        "val": False,
+        "plots": False,
+        "verbose": False,
+        "patience": 0,
+        "save": True,
+    }
+
+
+def _before_training(trainer: ResidentTrainer) -> None:
+    # Packets that arrive lengthen an epoch, and Ultralytics counts steps by its first length: without this it
+    # would skip optimizer steps until its count had caught up.
+    trainer.accumulate = -(1 << 60)
+    trainer.start_clock()
+
+
+def _before_epoch(trainer: ResidentTrainer) -> None:
+    trainer.train_loader.epoch = trainer.epoch
+    trainer.start_clock()
+
+
+def _after_batch(trainer: ResidentTrainer) -> None:
+    trainer.count_step()
+
+
+def _after_epoch(trainer: ResidentTrainer) -> None:
+    trainer.hooks.on_epoch(trainer.epoch + 1, trainer.ema.ema)
+    trainer.start_clock()

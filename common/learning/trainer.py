@@ -1,0 +1,117 @@
+"""Train a detector on the resident store with Ultralytics' own trainer."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.errors import LearningError
+from common.learning.checkpoint import read_checkpoint
+from common.learning.detector import load_detector, snapshot
+from common.learning.hooks import TrainerHooks
+from common.learning.resident import ResidentStore
+from common.learning.settings import TrainingSettings
+from common.learning.weights import DetectorWeights, encode_weights
+from common.learning.yolo_environment import prepare_yolo
+
+__all__ = ["LOSS_NAMES", "TrainingResult", "round_identity", "train"]
+
+LOSS_NAMES = ("box", "class", "distribution")
+"""Loss items of a YOLOv8 detector, in the order of a curve's columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """The end of a training.
+
+    Attributes:
+        weights: Averaged (EMA) weights.
+        steps: Optimizer steps, those before a resumption included.
+        epochs: Epochs begun.
+        seconds: Time in training steps, decoding included, evaluation excluded.
+        curve: (steps, 3) float32: box, class and distribution loss of every step.
+        interrupted: Stopped by ``should_stop``; the checkpoint is kept and the same training goes on from it.
+    """
+
+    weights: DetectorWeights
+    steps: int
+    epochs: int
+    seconds: float
+    curve: Tensor
+    interrupted: bool = False
+
+
+def round_identity(settings: TrainingSettings, start: DetectorWeights) -> str:
+    """Names a training by what it starts from: a checkpoint of another one is not resumed."""
+    relevant = settings.model_dump_json(
+        exclude={
+            "device",
+            "threads",
+            "memory_bytes",
+            "when_full",
+            "validation_images",
+            "gate",
+            "checkpoint_seconds",
+        }
+    )
+    return hashlib.sha256(relevant.encode() + encode_weights(start)).hexdigest()
+
+
+def train(
+    store: ResidentStore,
+    settings: TrainingSettings,
+    start: DetectorWeights,
+    work_dir: Path,
+    hooks: TrainerHooks | None = None,
+) -> TrainingResult:
+    """Train until the epochs, the steps or the seconds of the settings are used up.
+
+    A training that was killed goes on from its last checkpoint in ``work_dir`` when it is started again with
+    the same settings and start weights.
+
+    Raises:
+        LearningError: Nothing to train on, the weights fit another class list, the loss became NaN, or the
+            device's memory is too small.
+    """
+    if len(store) == 0:
+        raise LearningError(
+            "there is no frame to train on: none is labelled and outside the validation blocks"
+        )
+    if start.classes != settings.classes:
+        raise LearningError(
+            f"the start weights know the classes {list(start.classes)}, "
+            f"the settings list {list(settings.classes)}; use weights of this deployment"
+        )
+    prepare_yolo(settings.threads)
+    from common.learning.resident_trainer import ResidentTrainer
+
+    work_dir.mkdir(parents=True, exist_ok=True)
+    round_id = round_identity(settings, start)
+    point = read_checkpoint(work_dir / "checkpoint.safetensors", round_id)
+    detector = load_detector(start)
+    try:
+        trainer = ResidentTrainer(
+            detector, store, settings, work_dir, round_id, hooks or TrainerHooks(), point
+        )
+        finished = point is not None and (
+            point.next_epoch >= trainer.epochs or trainer.steps >= trainer.planned_steps
+        )
+        if finished and point is not None:
+            detector.load_state_dict(dict(point.ema))
+            epochs = point.next_epoch
+        else:
+            trainer.train()
+            detector, epochs = trainer.ema.ema, trainer.epoch + 1
+    except torch.OutOfMemoryError as error:
+        raise LearningError(
+            f"the training does not fit into the memory of {store.device}: lower batch, imgsz or memory_bytes"
+        ) from error
+    curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(LOSS_NAMES))
+    if not trainer.interrupted:
+        trainer.checkpoint_path.unlink(missing_ok=True)
+    weights = snapshot(detector, start.model, settings.classes, settings.imgsz)
+    return TrainingResult(weights, trainer.steps, epochs, trainer.seconds, curve, trainer.interrupted)
