@@ -187,12 +187,12 @@ def test_damaged_bytes_give_pixels_or_a_typed_error(places, data):
 
 
 def test_scaling_uses_the_area_filter_and_rounds_the_height():
-    rgb = np.zeros((54, 102, 3), np.uint8)
-    rgb[:, ::2] = 200
-    scaled, scale = scale_to_width(rgb, 51)
-    assert scaled.shape == (27, 51, 3)
-    assert scale == 0.5
-    assert (scaled == 100).all()
+    rgb = np.zeros((52, 104, 3), np.uint8)
+    rgb[:, ::4] = 200
+    scaled, scale = scale_to_width(rgb, 26)
+    assert scaled.shape == (13, 26, 3)
+    assert scale == 0.25
+    assert (scaled == 50).all()
     assert scale_to_width(np.zeros((540, 1024, 3), np.uint8), 640)[0].shape == (338, 640, 3)
     assert scaled_size(1024, 540, 640) == (640, 338, 0.625)
 
