@@ -21,7 +21,8 @@ The tree::
     │   ├── StoreCorruptError             a record does not match its checksum
     │   └── IdentityConflictError         the same frame identity with other bytes
     ├── EncodeError                       a frame that cannot be encoded
-    └── LearningError                     training or evaluation that cannot go on
+    ├── LearningError                     training or evaluation that cannot go on
+    └── DeploymentError                   nodes started on this machine that did not get through their task
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
     "BoxError",
     "ConfigError",
     "DatasetError",
+    "DeploymentError",
     "EncodeError",
     "IdentityConflictError",
     "ImageError",
@@ -134,3 +136,7 @@ class EncodeError(ResidualInrError):
 
 class LearningError(ResidualInrError):
     """Training or evaluation that cannot go on."""
+
+
+class DeploymentError(ResidualInrError):
+    """Nodes that were started on this machine did not get through their task."""
