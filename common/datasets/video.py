@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class VideoSource(FrameSource):
         return ()
 
     def _open(self) -> cv2.VideoCapture:
+        # FFmpeg would write its own complaint to stderr beside the sentence of our error.
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             capture.release()

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -68,6 +71,17 @@ def test_what_is_no_video_is_refused(tmp_path):
     path.write_bytes(b"no video" * 100)
     with pytest.raises(DatasetError, match="no video that can be opened"):
         open_source(path)
+
+
+def test_refusing_a_video_leaves_stderr_alone(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"no video" * 100)
+    code = (
+        "import sys; from common.datasets import open_source; from common.errors import DatasetError\n"
+        "try: open_source(sys.argv[1])\nexcept DatasetError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
