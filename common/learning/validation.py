@@ -1,0 +1,221 @@
+"""Evaluation on original images, with Ultralytics' own validator and metrics."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from common.errors import LearningError
+from common.frame import Frame
+from common.images import decode_image
+from common.learning.detector import Detector
+from common.learning.letterbox import FILL, letterbox_boxes, letterbox_content
+from common.learning.settings import TrainingSettings
+from common.learning.yolo_environment import prepare_yolo
+
+__all__ = ["Evaluation", "ImageStatistics", "ValidationSet", "evaluate"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageStatistics:
+    """What one image contributes to mAP; any multiset of images can be scored from these.
+
+    Attributes:
+        tp: (P, 10) bool, whether each detection is right at IoU 0.50, 0.55, ..., 0.95.
+        conf: (P,) confidence of each detection.
+        pred_cls: (P,) class of each detection.
+        target_cls: (T,) class of each labelled box.
+    """
+
+    tp: Array
+    conf: Array
+    pred_cls: Array
+    target_cls: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """How well one detector does on a validation set.
+
+    Attributes:
+        map50, map50_95: Mean average precision, 0..1.
+        precision, recall: At the confidence of the best F1, 0..1.
+        images: Statistics of each image, in the order of the set.
+    """
+
+    map50: float
+    map50_95: float
+    precision: float
+    recall: float
+    images: tuple[ImageStatistics, ...]
+
+    @property
+    def boxes(self) -> int:
+        """Labelled boxes in the set."""
+        return sum(len(image.target_cls) for image in self.images)
+
+
+class ValidationSet:
+    """Labelled originals, kept as their encoded bytes.
+
+    Args:
+        frames: Frames with their original images; unlabelled ones are left out.
+        settings: Class list and class map; at most ``validation_images`` frames are kept, the first ones.
+
+    Raises:
+        LearningError: A label's class is neither listed nor mapped.
+    """
+
+    def __init__(self, frames: Iterable[Frame], settings: TrainingSettings) -> None:
+        self.frames: list[Frame] = []
+        self.labels: list[tuple[Array, Array]] = []
+        for frame in frames:
+            if not frame.labelled:
+                continue
+            if len(self.frames) == settings.validation_images:
+                break
+            self.frames.append(frame)
+            self.labels.append(_labels(frame, settings))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def boxes(self) -> int:
+        """Labelled boxes in the set."""
+        return sum(len(classes) for classes, _ in self.labels)
+
+
+def evaluate(
+    detectors: Sequence[Detector],
+    validation: ValidationSet,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> list[Evaluation]:
+    """Evaluate several detectors in one pass over the images, each decoded once.
+
+    Args:
+        detectors: Ultralytics models; they are put on ``device`` and into evaluation mode.
+        validation: Images and labels.
+        settings: Image size, batch and classes.
+        device: Where to run.
+
+    Raises:
+        LearningError: There is no validation image.
+        ImageError: An image cannot be decoded.
+    """
+    if len(validation) == 0:
+        raise LearningError("there is no labelled validation image to evaluate on")
+    with tempfile.TemporaryDirectory(prefix="residual-inr-val-") as folder:
+        validators = [_validator(detector, settings, device, folder) for detector in detectors]
+        with torch.no_grad():
+            for at in range(0, len(validation), settings.batch):
+                batch = _batch(
+                    validation, range(at, min(at + settings.batch, len(validation))), settings.imgsz
+                )
+                for detector, validator in zip(detectors, validators, strict=True):
+                    prepared = validator.preprocess(dict(batch))
+                    predictions = validator.postprocess(detector(prepared["img"]))
+                    validator.update_metrics(predictions, prepared)
+        return [_summary(validator) for validator in validators]
+
+
+def _labels(frame: Frame, settings: TrainingSettings) -> tuple[Array, Array]:
+    """Classes (T,) and boxes (T, 4) x centre, y centre, width, height as shares, clipped to the frame."""
+    classes, boxes = [], []
+    for box in frame.boxes:
+        index = settings.class_index(box.name)
+        if index is None:
+            raise LearningError(
+                f"the validation frame {frame.name!r} has a box of the unknown class {box.name!r}; "
+                "add it to 'classes' or map it in 'class_map'"
+            )
+        x0, x1 = max(0.0, box.x0 / frame.width), min(1.0, box.x1 / frame.width)
+        y0, y1 = max(0.0, box.y0 / frame.height), min(1.0, box.y1 / frame.height)
+        if x1 > x0 and y1 > y0:
+            classes.append(index)
+            boxes.append(((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0))
+    return np.array(classes, np.float32), np.array(boxes, np.float32).reshape(-1, 4)
+
+
+def _batch(validation: ValidationSet, indices: range, imgsz: int) -> dict[str, Any]:
+    """A validation batch as Ultralytics' validator takes it."""
+    images = np.full((len(indices), imgsz, imgsz, 3), FILL, np.uint8)
+    sizes = torch.tensor([(validation.frames[i].height, validation.frames[i].width) for i in indices])
+    content = letterbox_content(sizes, imgsz)
+    shapes, pads = [], []
+    for row, index in enumerate(indices):
+        rgb = decode_image(validation.frames[index].image)
+        if rgb.shape[:2] != tuple(sizes[row].tolist()):
+            raise LearningError(
+                f"the validation image {validation.frames[index].name!r} decodes to "
+                f"{rgb.shape[1]}x{rgb.shape[0]} pixels, not to the size it was recorded with"
+            )
+        top, left, height, width = content[row].tolist()
+        # As Ultralytics loads validation images: the area filter downwards, linear upwards.
+        shrink = height < rgb.shape[0] or width < rgb.shape[1]
+        filter_ = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        images[row, top : top + height, left : left + width] = cv2.resize(
+            rgb, (width, height), interpolation=filter_
+        )
+        shapes.append(rgb.shape[:2])
+        pads.append(((height / rgb.shape[0], width / rgb.shape[1]), (left, top)))
+    counts = torch.tensor([len(validation.labels[i][0]) for i in indices])
+    owner = torch.repeat_interleave(counts)
+    boxes = torch.from_numpy(np.concatenate([validation.labels[i][1] for i in indices]))
+    classes = torch.from_numpy(np.concatenate([validation.labels[i][0] for i in indices]))
+    return {
+        "img": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+        "cls": classes[:, None],
+        "bboxes": letterbox_boxes(boxes, content[owner], imgsz),
+        "batch_idx": owner.float(),
+        "im_file": [f"{i:06d}" for i in indices],
+        "ori_shape": shapes,
+        "ratio_pad": pads,
+    }
+
+
+def _validator(detector: Detector, settings: TrainingSettings, device: torch.device, folder: str) -> Any:
+    """Ultralytics' validator, ready to be fed batch by batch."""
+    prepare_yolo()
+    from ultralytics.models.yolo.detect import DetectionValidator
+
+    arguments = {
+        "imgsz": settings.imgsz,
+        "batch": settings.batch,
+        "plots": False,
+        "verbose": False,
+        "conf": 0.001,
+    }
+    validator: Any = DetectionValidator(save_dir=Path(folder), args=arguments)
+    validator.device = device
+    validator.data = {"val": ""}
+    # It asks its data loader about labels otherwise; there is none, since batches are handed in.
+    validator.training = True
+    detector.to(device).float().eval()
+    validator.init_metrics(detector)
+    return validator
+
+
+def _summary(validator: Any) -> Evaluation:
+    stats: dict[str, list[Array]] = validator.metrics.stats
+    columns = zip(stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"], strict=True)
+    images = tuple(
+        ImageStatistics(np.asarray(tp, bool), np.asarray(conf), np.asarray(pred), np.asarray(target))
+        for tp, conf, pred, target in columns
+    )
+    if sum(len(image.target_cls) for image in images) == 0:
+        return Evaluation(0.0, 0.0, 0.0, 0.0, images)
+    validator.get_stats()
+    precision, recall, map50, map50_95 = (float(value) for value in validator.metrics.mean_results())
+    return Evaluation(map50, map50_95, precision, recall, images)
