@@ -9,25 +9,11 @@ from pydantic import Field
 
 from common.config import Settings, load_settings
 
-__all__ = ["ChildSettings", "LinkSettings", "LogLevel", "load_node_settings", "resolve"]
+__all__ = ["ChildSettings", "LogLevel", "load_node_settings", "resolve"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 S = TypeVar("S", bound=Settings)
-
-
-class LinkSettings(Settings):
-    """Heartbeats between an edge and the fog."""
-
-    heartbeat_s: float = Field(
-        1.0, ge=0.05, le=60, description="seconds of silence after which a sign of life is sent"
-    )
-    liveness: int = Field(
-        5,
-        ge=2,
-        le=100,
-        description="heartbeats without any traffic after which the other side counts as gone",
-    )
 
 
 class ChildSettings(Settings):

@@ -9,17 +9,17 @@ from pydantic import Field, model_validator
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.learning_messages import TRAINER_MODULE
-from common.node_settings import ChildSettings, LinkSettings, LogLevel
+from common.node_settings import ChildSettings, LogLevel
+from common.store.settings import EdgeStoreSettings
+from common.wire.settings import WireSettings
 
 __all__ = [
-    "DownloadSettings",
     "EdgeSettings",
     "EdgeTrainingSettings",
+    "FetchSettings",
     "FogAddress",
-    "OutboxSettings",
     "SourceSettings",
     "SubscriptionSettings",
-    "UploadSettings",
     "ValidationSettings",
 ]
 
@@ -35,16 +35,10 @@ class FogAddress(Settings):
         description="the fog's address, tcp://HOST:PORT",
     )
     public_key: str = Field(
-        "fog.pub",
+        "fog.key",
         min_length=1,
         max_length=4096,
-        description="the fog's public key, 40 characters, or the path of a file that holds it",
-    )
-    backoff_first_s: float = Field(
-        1.0, ge=0.01, le=600, description="longest wait before the first reconnection, seconds"
-    )
-    backoff_max_s: float = Field(
-        32.0, ge=0.01, le=3600, description="longest wait before any reconnection, seconds"
+        description="the fog's public key, 40 characters, or the path of a copy of its public.key",
     )
 
 
@@ -86,34 +80,9 @@ class ValidationSettings(Settings):
         return self
 
 
-class OutboxSettings(Settings):
-    """Recorded frames on disk that the fog has not acknowledged yet."""
+class FetchSettings(Settings):
+    """What the node fetches beside the records of its subscription."""
 
-    max_frames: int = Field(
-        100_000, ge=1, le=10**9, description="unacknowledged frames at which recording waits"
-    )
-    max_bytes: int = Field(
-        4 << 30, ge=1 << 16, le=1 << 50, description="unacknowledged bytes at which recording waits"
-    )
-
-
-class UploadSettings(Settings):
-    """The window of uploads under way; the fog's own window counts too, the smaller one binds."""
-
-    window_frames: int = Field(16, ge=1, le=1000, description="frames sent and not yet acknowledged, at most")
-    window_bytes: int = Field(
-        16 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most; one frame is always allowed"
-    )
-
-
-class DownloadSettings(Settings):
-    """Bounds of what the node takes from the log."""
-
-    window_records: int = Field(64, ge=1, le=10_000, description="records asked for and not yet stored")
-    window_bytes: int = Field(4 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most")
-    chunk_bytes: int = Field(
-        256 * 1024, ge=4096, le=1 << 24, description="piece in which large payloads are fetched, bytes"
-    )
     large_bytes: int = Field(
         512 << 20, ge=1 << 16, le=1 << 34, description="largest payload fetched (detector weights), bytes"
     )
@@ -169,20 +138,19 @@ class EdgeSettings(Settings):
     store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
     sources: tuple[SourceSettings, ...] = Field((), max_length=1000, description="what to record, in order")
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
-    outbox: OutboxSettings = Field(OutboxSettings(), description="recorded frames waiting for the fog")
-    upload: UploadSettings = Field(UploadSettings(), description="uploads under way")
-    download: DownloadSettings = Field(DownloadSettings(), description="records and payloads under way")
+    storage: EdgeStoreSettings = Field(EdgeStoreSettings(), description="bounds of the store")
+    fetch: FetchSettings = Field(FetchSettings(), description="payloads and originals to fetch")
     subscription: SubscriptionSettings = Field(SubscriptionSettings(), description="what to receive")
     training: EdgeTrainingSettings = Field(EdgeTrainingSettings(), description="training on this node")
-    link: LinkSettings = Field(LinkSettings(), description="heartbeats")
+    wire: WireSettings = Field(WireSettings(), description="the connection to the fog")
     children: ChildSettings = Field(ChildSettings(), description="the trainer process")
-    frame_bytes: int = Field(
-        16_000_000, ge=1024, le=1 << 30, description="largest encoded image recorded, bytes"
+    upload_bytes: int = Field(
+        8 << 20,
+        ge=1 << 16,
+        le=1 << 30,
+        description="image bytes sent and not yet acknowledged, at most; one frame is always allowed",
     )
     frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image recorded, pixels")
-    message_bytes: int = Field(
-        32 << 20, ge=1 << 16, le=1 << 31, description="largest message taken from the network, bytes"
-    )
     status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
     report_s: float = Field(
         30.0, ge=0.1, le=86_400, description="seconds between two reports of measured rates to the fog"

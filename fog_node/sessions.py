@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from common.store.records import LogPage, RecordKind
-from common.wire.messages import ANY_DEVICE, Pull, Report
+from common.store.records import RecordKind
+from common.wire.credits import SendWindow
+from common.wire.messages import ANY_DEVICE, Report
 
-__all__ = ["PullWindow", "Session", "readable_devices"]
-
-
-@dataclass(slots=True)
-class PullWindow:
-    """The credit window of one subscriber: what was sent beyond the position that it holds.
-
-    Attributes:
-        records, payload_bytes: Width of the window as the edge stated it, cut to the fog's own bounds.
-        held: Position up to which the edge holds everything.
-        sent: Position up to which everything was sent or left out by the filter.
-    """
-
-    records: int = 0
-    payload_bytes: int = 0
-    held: int = 0
-    sent: int = 0
-    opened: bool = False
-    _in_flight: deque[tuple[int, int]] = field(default_factory=deque)
-    _bytes: int = 0
-
-    def pull(self, message: Pull, *, most_records: int, most_bytes: int) -> None:
-        """Take the window that an edge states."""
-        if not self.opened:
-            self.opened = True
-            self.sent = message.position
-        self.records = min(message.records, most_records)
-        self.payload_bytes = min(message.payload_bytes, most_bytes)
-        self.held = max(self.held, message.position)
-        while self._in_flight and self._in_flight[0][0] <= self.held:
-            self._bytes -= self._in_flight.popleft()[1]
-
-    def room(self) -> tuple[int, int]:
-        """(records, payload bytes) that may be sent now; (0, 0) when the window is closed."""
-        records = self.records - len(self._in_flight)
-        payload = self.payload_bytes - self._bytes
-        if records <= 0 or (payload <= 0 and self._in_flight):
-            return 0, 0
-        return records, max(payload, 1)
-
-    def took(self, page: LogPage) -> None:
-        """The records of a page are being sent."""
-        for record in page.records:
-            size = len(record.payload or b"")
-            self._in_flight.append((record.position, size))
-            self._bytes += size
-        self.sent = max(self.sent, page.through)
+__all__ = ["Session", "readable_devices"]
 
 
 @dataclass(slots=True)
@@ -70,7 +24,7 @@ class Session:
         may_upload: Its right to upload.
         devices: Source devices that it receives; None for all.
         kinds: Kinds of records that it receives.
-        heard, spoke: Times of the last message from and to it, seconds.
+        heard: Time of the last message from it, seconds.
         uploads, upload_bytes: Uploads that wait for their commit.
         fetches: Fetch requests under way.
         reading: Whether a page of the log is being read for it.
@@ -87,12 +41,11 @@ class Session:
     devices: frozenset[str] | None
     kinds: frozenset[RecordKind]
     heard: float
-    spoke: float
     uploads: int = 0
     upload_bytes: int = 0
     fetches: int = 0
     reading: bool = False
-    window: PullWindow = field(default_factory=PullWindow)
+    window: SendWindow = field(default_factory=SendWindow)
     report: Report | None = None
     software: str = ""
 

@@ -9,29 +9,25 @@ from pydantic import Field
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.learning_messages import TRAINER_MODULE
-from common.node_settings import ChildSettings, LinkSettings, LogLevel
+from common.node_settings import ChildSettings, LogLevel
+from common.store.settings import FogStoreSettings
+from common.wire.settings import WireSettings
 from fog_node.encoder_settings import EncoderSettings
 
 __all__ = ["FogSettings", "FogTrainingSettings", "LimitSettings", "PlannerSettings", "WorkerSettings"]
 
 
 class LimitSettings(Settings):
-    """Bounds on what peers may send, hold and ask for."""
+    """Bounds on what peers may send and hold; messages, windows and queues are bounded under ``wire``."""
 
-    frame_bytes: int = Field(
-        16_000_000, ge=1024, le=1 << 30, description="largest encoded image accepted, bytes"
-    )
     frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image accepted, pixels")
     frame_boxes: int = Field(1000, ge=0, le=1000, description="most boxes on a frame")
-    message_bytes: int = Field(
-        32 << 20, ge=1 << 16, le=1 << 31, description="largest message taken from the network, bytes"
-    )
     peers: int = Field(1000, ge=1, le=100_000, description="edges connected at one time")
-    upload_frames: int = Field(
-        32, ge=1, le=1000, description="uploads of one edge that may wait for their commit, frames"
-    )
     upload_bytes: int = Field(
-        32 << 20, ge=1 << 16, le=1 << 31, description="their bytes; one frame is always allowed"
+        32 << 20,
+        ge=1 << 16,
+        le=1 << 31,
+        description="uploads of one edge that wait for their commit, bytes; one frame is always allowed",
     )
     waiting_bytes: int = Field(
         256 << 20,
@@ -41,19 +37,6 @@ class LimitSettings(Settings):
     )
     commit_frames: int = Field(
         64, ge=1, le=10_000, description="uploads committed in one transaction, at most"
-    )
-    pull_records: int = Field(
-        256, ge=1, le=10_000, description="records on the way to one edge, at most, whatever it asks for"
-    )
-    pull_bytes: int = Field(8 << 20, ge=1 << 16, le=1 << 30, description="their bytes, at most")
-    chunk_bytes: int = Field(
-        1 << 20, ge=4096, le=1 << 24, description="largest piece of a large payload in one message, bytes"
-    )
-    send_messages: int = Field(
-        1000, ge=10, le=100_000, description="messages queued in the socket for one edge, at most"
-    )
-    store_pages: int | None = Field(
-        None, ge=32, le=1 << 31, description="quota of the database in pages of 4 KiB; null: the disk's size"
     )
 
 
@@ -144,12 +127,13 @@ class FogSettings(Settings):
         "allow.yaml", min_length=1, max_length=4096, description="file kept by fog-node allow"
     )
     store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
+    storage: FogStoreSettings = Field(FogStoreSettings(), description="bounds of the store")
     limits: LimitSettings = Field(LimitSettings(), description="bounds on peers")
     encoder: EncoderSettings = Field(EncoderSettings(), description="how frames are encoded")
     workers: WorkerSettings = Field(WorkerSettings(), description="encoder processes")
     training: FogTrainingSettings = Field(FogTrainingSettings(), description="training at the fog")
     planner: PlannerSettings = Field(PlannerSettings(), description="where to train")
-    link: LinkSettings = Field(LinkSettings(), description="heartbeats")
+    wire: WireSettings = Field(WireSettings(), description="connections of the edges")
     children: ChildSettings = Field(ChildSettings(), description="encoder workers and the trainer")
     allow_check_s: float = Field(
         1.0, ge=0.05, le=5, description="seconds between two looks at the allow list"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from common.errors import MessageVersionError, ResidualInrError, WireError
 from common.frame import Frame, FrameIdentity
 from common.store.records import CommitOutcome, LogPage, RecordKind
-from common.wire.allow_list import Rights
+from common.wire.allow_list import Device
+from common.wire.credits import SendWindow
 from common.wire.messages import (
     Accepted,
     CaughtUp,
@@ -98,7 +99,7 @@ class FogState:
         fog_key: The fog's own public key.
         log_id: Id of its log.
         last_position: Newest position of its log.
-        rights: Rights by public key.
+        rights: Device by public key.
         seed: Seed of the session numbers.
     """
 
@@ -109,7 +110,7 @@ class FogState:
         fog_key: str,
         log_id: int,
         last_position: int,
-        rights: Mapping[str, Rights],
+        rights: Mapping[str, Device],
         seed: int | None = None,
     ) -> None:
         self._settings = settings
@@ -134,7 +135,7 @@ class FogState:
         return self._sessions
 
     @property
-    def rights(self) -> Mapping[str, Rights]:
+    def rights(self) -> Mapping[str, Device]:
         """The rights in force by key."""
         return self._rights
 
@@ -164,8 +165,12 @@ class FogState:
             case Upload():
                 return self._upload(session, message, now)
             case Pull():
-                limits = self._settings.limits
-                session.window.pull(message, most_records=limits.pull_records, most_bytes=limits.pull_bytes)
+                wire = self._settings.wire
+                # Half the socket's queue is left to acknowledgements and chunks: a window that fits the
+                # queue never finds it full, however slow the edge.
+                records = min(message.records, wire.window_records, wire.send_queue_messages // 2)
+                size = min(message.payload_bytes, wire.window_bytes)
+                session.window.pulled(message.position, max(records, 1), size)
                 return self._read_on(session)
             case Fetch():
                 return self._fetch(session, message)
@@ -173,7 +178,7 @@ class FogState:
                 session.report = message
                 return []
             case Ping():
-                return [self._send(session, Pong(), now)]
+                return [self._send(session, Pong())]
             case _:
                 sentence = f"a {type(message).__name__} is for edges; a fog does not take it"
                 return [self._error(routing_id, key, ErrorCode.BAD_MESSAGE, sentence)]
@@ -187,7 +192,7 @@ class FogState:
         code = ErrorCode.BAD_VERSION if version else ErrorCode.BAD_MESSAGE
         return [self._error(routing_id, key, code, str(error))]
 
-    def committed(self, outcomes: Sequence[CommitOutcome], now: float) -> list[Instruction]:
+    def committed(self, outcomes: Sequence[CommitOutcome]) -> list[Instruction]:
         """The frames of the last :class:`Commit` are on disk, each with its outcome."""
         frames, self._committing = self._committing, ()
         self._full_until = 0.0
@@ -202,13 +207,13 @@ class FogState:
                 f"frame {identity.number} was uploaded before with other content; "
                 "frame numbers are never reused: give it a new one"
             )
-            instructions += self._refuse(identity, ErrorCode.CONFLICT, sentence, True, now)
+            instructions += self._refuse(identity, ErrorCode.CONFLICT, sentence, True)
         for (key, epoch), numbers in accepted.items():
             session = self._sessions.get(key)
             if session is not None:
                 for start in range(0, len(numbers), 4000):
                     answer = Accepted(epoch, tuple(numbers[start : start + 4000]))
-                    instructions.append(self._send(session, answer, now))
+                    instructions.append(self._send(session, answer))
         return [*instructions, *self._commit()]
 
     def commit_failed(self, sentence: str, *, full: bool, now: float) -> list[Instruction]:
@@ -226,7 +231,7 @@ class FogState:
         instructions: list[Instruction] = []
         for frame in frames:
             identity = self._leave(frame)
-            instructions += self._refuse(identity, code, sentence, False, now)
+            instructions += self._refuse(identity, code, sentence, False)
         return instructions
 
     def log_grew(self, last_position: int) -> list[Instruction]:
@@ -234,7 +239,7 @@ class FogState:
         self._last_position = max(self._last_position, last_position)
         return [instruction for session in self._sessions.values() for instruction in self._read_on(session)]
 
-    def page_read(self, number: int, page: LogPage | None, now: float) -> list[Instruction]:
+    def page_read(self, number: int, page: LogPage | None) -> list[Instruction]:
         """The store has answered a :class:`ReadLog`; None when it could not be read."""
         session = self._numbers.get(number)
         if session is None:
@@ -242,17 +247,17 @@ class FogState:
         session.reading = False
         if page is None:
             return []
-        session.window.took(page)
-        sent: list[Instruction] = [
-            self._send(session, RecordMessage.of(record), now) for record in page.records
-        ]
+        for record in page.records:
+            session.window.sent(record.position, len(record.payload or b""))
+        session.window.passed(page.through)
+        sent: list[Instruction] = [self._send(session, RecordMessage.of(record)) for record in page.records]
         last = page.records[-1].position if page.records else 0
         if not page.more and page.through > last:
-            sent.append(self._send(session, CaughtUp(page.through), now))
+            sent.append(self._send(session, CaughtUp(page.through)))
         return [*sent, *self._read_on(session)]
 
     def blob_read(
-        self, number: int, request: ReadBlob, total: int | None, payload: bytes, now: float
+        self, number: int, request: ReadBlob, total: int | None, payload: bytes
     ) -> list[Instruction]:
         """The store has answered a :class:`ReadBlob`; ``total`` is None when there is no such content."""
         session = self._numbers.get(number)
@@ -264,7 +269,7 @@ class FogState:
             answer: Message = Error(ErrorCode.NOT_FOUND, sentence, request.digest)
         else:
             answer = Chunk(request.digest, request.offset, total, payload)
-        return [self._send(session, answer, now)]
+        return [self._send(session, answer)]
 
     def unreachable(self, routing_id: bytes, key: str) -> None:
         """A connection is gone or takes nothing more: its session ends, the edge will connect again."""
@@ -272,7 +277,7 @@ class FogState:
         if session is not None and session.routing_id == routing_id:
             self._end(session)
 
-    def rights_changed(self, rights: Mapping[str, Rights]) -> list[Instruction]:
+    def rights_changed(self, rights: Mapping[str, Device]) -> list[Instruction]:
         """The allow list has changed: sessions of removed keys end, others get their new rights."""
         changed = {key for key in self._sessions if rights.get(key) != self._rights.get(key)}
         self._rights = dict(rights)
@@ -287,29 +292,29 @@ class FogState:
             self._end(session)
         return instructions
 
-    def plan_changed(self, plan: Plan, now: float) -> list[Instruction]:
+    def plan_changed(self, plan: Plan) -> list[Instruction]:
         """The planner has chosen: every edge is told."""
         if plan == self._plan:
             return []
         self._plan = plan
-        return [self._send(session, plan, now) for session in self._sessions.values()]
+        return [self._send(session, plan) for session in self._sessions.values()]
 
     def tick(self, now: float) -> list[Instruction]:
         """Time has passed: silent edges are forgotten."""
-        link = self._settings.link
+        wire = self._settings.wire
         for session in list(self._sessions.values()):
-            if now - session.heard > link.heartbeat_s * link.liveness:
+            if now - session.heard > wire.heartbeat_seconds * wire.liveness:
                 self._end(session)
         return self._commit()
 
-    def stop(self, now: float) -> list[Instruction]:
+    def stop(self) -> list[Instruction]:
         """Take nothing new; what waits is still committed and acknowledged."""
         self._stopping = True
         sentence = "the fog is stopping; connect again later"
-        return [self._send(s, Error(ErrorCode.STOPPING, sentence), now) for s in self._sessions.values()]
+        return [self._send(s, Error(ErrorCode.STOPPING, sentence)) for s in self._sessions.values()]
 
     def _hello(
-        self, routing_id: bytes, key: str, rights: Rights, hello: Hello, now: float
+        self, routing_id: bytes, key: str, rights: Device, hello: Hello, now: float
     ) -> list[Instruction]:
         if self._stopping:
             return [
@@ -330,7 +335,7 @@ class FogState:
             devices=readable_devices(hello.devices, rights.may_subscribe, self._fog_key),
             kinds=frozenset(RecordKind(kind) for kind in hello.kinds) | {RecordKind.GAP},
             heard=now,
-            spoke=now,
+            window=SendWindow(hello.position if hello.log_id == self._log_id else 0),
             software=hello.software,
         )
         waiting = [frame for frame in (*self._committing, *self._queue) if _device(frame) == key]
@@ -338,7 +343,7 @@ class FogState:
         session.upload_bytes = sum(len(frame.image) for frame in waiting)
         self._sessions[key] = session
         self._numbers[session.number] = session
-        limits = self._settings.limits
+        wire = self._settings.wire
         welcome = Welcome(
             session=session.number,
             log_id=self._log_id,
@@ -346,13 +351,13 @@ class FogState:
             device=key,
             fog=self._fog_key,
             may_upload=rights.may_upload,
-            max_upload_bytes=limits.frame_bytes,
-            max_uploads=limits.upload_frames,
-            chunk_bytes=limits.chunk_bytes,
-            heartbeat_seconds=self._settings.link.heartbeat_s,
+            max_upload_bytes=wire.max_message_bytes,
+            max_uploads=wire.upload_window_frames,
+            chunk_bytes=wire.chunk_bytes,
+            heartbeat_seconds=wire.heartbeat_seconds,
         )
-        plan = [] if self._plan is None else [self._send(session, self._plan, now)]
-        return [self._send(session, welcome, now), *plan]
+        plan = [] if self._plan is None else [self._send(session, self._plan)]
+        return [self._send(session, welcome), *plan]
 
     def _upload(self, session: Session, upload: Upload, now: float) -> list[Instruction]:
         identity = FrameIdentity(session.key, upload.epoch, upload.number)
@@ -360,24 +365,27 @@ class FogState:
             sentence = (
                 f"the key {session.key} may not upload; run fog-node allow with --may-upload at the fog"
             )
-            return self._refuse(identity, ErrorCode.NOT_ALLOWED, sentence, False, now)
+            return self._refuse(identity, ErrorCode.NOT_ALLOWED, sentence, False)
         if self._stopping:
-            return self._refuse(identity, ErrorCode.STOPPING, "the fog is stopping", False, now)
+            return self._refuse(identity, ErrorCode.STOPPING, "the fog is stopping", False)
         if now < self._full_until:
-            return self._refuse(identity, ErrorCode.FULL, self._full_reason, False, now)
+            return self._refuse(identity, ErrorCode.FULL, self._full_reason, False)
         if upload.epoch != session.epoch:
             sentence = f"the upload is of epoch {upload.epoch}, its session of epoch {session.epoch}"
-            return self._refuse(identity, ErrorCode.BAD_MESSAGE, sentence, True, now)
+            return self._refuse(identity, ErrorCode.BAD_MESSAGE, sentence, True)
         size, limits = len(upload.payload), self._settings.limits
         crowded = self._waiting_bytes > 0 and self._waiting_bytes + size > limits.waiting_bytes
-        own = session.upload_bytes + size > limits.upload_bytes or session.uploads >= limits.upload_frames
+        own = (
+            session.upload_bytes + size > limits.upload_bytes
+            or session.uploads >= self._settings.wire.upload_window_frames
+        )
         if crowded or (session.uploads and own):
             sentence = "too many uploads wait for their commit; send fewer at a time"
-            return self._refuse(identity, ErrorCode.FULL, sentence, False, now)
+            return self._refuse(identity, ErrorCode.FULL, sentence, False)
         try:
-            frame = check_upload(upload, session.key, limits, self._settings.training.detector)
+            frame = check_upload(upload, session.key, self._settings)
         except ResidualInrError as error:
-            return self._refuse(identity, error_code(error), str(error), True, now)
+            return self._refuse(identity, error_code(error), str(error), True)
         session.uploads += 1
         session.upload_bytes += size
         self._waiting_bytes += size
@@ -403,13 +411,13 @@ class FogState:
         return _identity(frame)
 
     def _refuse(
-        self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool, now: float
+        self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
     ) -> list[Instruction]:
         session = self._sessions.get(identity.device)
         if session is None:
             return []
         answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent)
-        return [self._send(session, answer, now)]
+        return [self._send(session, answer)]
 
     def _fetch(self, session: Session, message: Fetch) -> list[Instruction]:
         if session.fetches >= MAX_FETCHES:
@@ -417,21 +425,20 @@ class FogState:
             error = Error(ErrorCode.BAD_MESSAGE, sentence, message.digest)
             return [Send(session.routing_id, error, session.key)]
         session.fetches += 1
-        length = min(message.length, self._settings.limits.chunk_bytes)
+        length = min(message.length, self._settings.wire.chunk_bytes)
         return [ReadBlob(session.number, message.digest, message.offset, length, session.devices)]
 
     def _read_on(self, session: Session) -> list[Instruction]:
         window = session.window
-        if session.reading or not window.opened or window.sent >= self._last_position:
+        if session.reading or window.through >= self._last_position:
             return []
         records, size = window.room()
         if not records:
             return []
         session.reading = True
-        return [ReadLog(session.number, window.sent, records, size, session.devices, session.kinds)]
+        return [ReadLog(session.number, window.through, records, size, session.devices, session.kinds)]
 
-    def _send(self, session: Session, message: Message, now: float) -> Send:
-        session.spoke = now
+    def _send(self, session: Session, message: Message) -> Send:
         return Send(session.routing_id, message, session.key)
 
     def _error(self, routing_id: bytes, key: str, code: ErrorCode, sentence: str) -> Send:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from common.errors import BoxError, ImageError, MessageError, ResidualInrError
 from common.frame import Frame
 from common.images import ImageLimits, image_header
-from common.learning.settings import TrainingSettings
 from common.wire.messages import ErrorCode, Upload
-from fog_node.settings import LimitSettings
+from fog_node.settings import FogSettings
 
 __all__ = ["UnknownClassError", "check_upload", "error_code"]
 
@@ -16,14 +15,13 @@ class UnknownClassError(BoxError):
     """A box names a class that the deployment does not have."""
 
 
-def check_upload(upload: Upload, device: str, limits: LimitSettings, detector: TrainingSettings) -> Frame:
+def check_upload(upload: Upload, device: str, settings: FogSettings) -> Frame:
     """The uploaded frame, if it may be stored.
 
     Args:
         upload: As received.
         device: Authenticated key of the sender.
-        limits: Bounds on images and boxes.
-        detector: Holds the deployment's classes.
+        settings: Hold the bounds on images and boxes, and the deployment's classes.
 
     Raises:
         ImageError: Not a JPEG, truncated, too large, or of another size than the upload says.
@@ -31,6 +29,7 @@ def check_upload(upload: Upload, device: str, limits: LimitSettings, detector: T
         UnknownClassError: A box's class is not one of the deployment, nor mapped to one.
         MessageError: The image does not match its digest, or unlabelled with boxes.
     """
+    limits, detector = settings.limits, settings.training.detector
     if len(upload.boxes) > limits.frame_boxes:
         raise BoxError(
             f"frame {upload.number} has {len(upload.boxes)} boxes, more than the limit of "
@@ -43,7 +42,7 @@ def check_upload(upload: Upload, device: str, limits: LimitSettings, detector: T
                 f"frame {upload.number} has a box of class {box.name!r}, which is none of "
                 f"{', '.join(detector.classes)}; add it to training.detector.classes or class_map at the fog"
             )
-    header = image_header(frame.image, ImageLimits(limits.frame_pixels, limits.frame_bytes))
+    header = image_header(frame.image, ImageLimits(limits.frame_pixels, settings.wire.max_message_bytes))
     if header.format != "JPEG":
         raise ImageError(f"frame {upload.number} is a {header.format}; devices upload JPEG: convert it")
     if (header.width, header.height) != (upload.width, upload.height):

@@ -1,0 +1,227 @@
+"""Records from the fog's log into the edge's store: a pure state machine.
+
+Records are stored in the order in which they came, several in one transaction together with the position
+that they lead to. A record whose payload is a large file waits, and all behind it, until the file is there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.store.records import Original, Record
+
+__all__ = ["Apply", "FetchBlob", "LoadOriginals", "Receiving", "ReceivingInstruction", "SendPull"]
+
+
+@dataclass(frozen=True, slots=True)
+class SendPull:
+    """Instruction: tell the fog the position held and the window."""
+
+    position: int
+    records: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Instruction: store these records and the position in one transaction, then call ``applied``."""
+
+    records: tuple[Record, ...]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlob:
+    """Instruction: see that this content is in the store, then call ``fetched``.
+
+    Attributes:
+        digest: Content hash.
+        size: Bytes.
+        original: Whether it is a validation original (kept as such) or a record's payload.
+    """
+
+    digest: bytes
+    size: int
+    original: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOriginals:
+    """Instruction: ask the store which originals it wants, then call ``originals_wanted``."""
+
+    limit: int
+
+
+ReceivingInstruction = SendPull | Apply | FetchBlob | LoadOriginals
+
+
+class Receiving:
+    """The pull window of one edge and what it fetches.
+
+    Args:
+        window_records: Records asked for and not yet stored.
+        window_bytes: Their payload bytes.
+        originals: Validation originals of other devices to keep at most.
+        largest_blob: Largest payload fetched, bytes.
+    """
+
+    def __init__(self, *, window_records: int, window_bytes: int, originals: int, largest_blob: int) -> None:
+        self._window_records = window_records
+        self._window_bytes = window_bytes
+        self._most_originals = originals
+        self._largest_blob = largest_blob
+        self._queue: deque[tuple[Record | None, int]] = deque()
+        self._open = False
+        self._position = 0
+        self._stated = 0
+        self._applying = False
+        self._fetching: FetchBlob | None = None
+        self._present: set[bytes] = set()
+        self._originals_held = 0
+        self._originals: deque[Original] = deque()
+        self._unavailable: set[bytes] = set()
+        self._ask_originals = True
+        self._asking = False
+        self._overrun = False
+
+    @property
+    def position(self) -> int:
+        """Position of the fog's log that the store holds."""
+        return self._position
+
+    @property
+    def overrun(self) -> bool:
+        """Whether the fog has sent far beyond the window: the connection is not to be trusted."""
+        return self._overrun
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything received is stored."""
+        return not self._queue and not self._applying
+
+    def opened(self, position: int, originals_held: int) -> list[ReceivingInstruction]:
+        """A session has begun; the store follows this log and holds it up to ``position``."""
+        self._open, self._overrun = True, False
+        self._queue.clear()
+        self._position = self._stated = position
+        self._originals_held = originals_held
+        self._originals.clear()
+        self._unavailable.clear()
+        self._ask_originals = True
+        pull = SendPull(position, self._window_records, self._window_bytes)
+        return [pull, *self._go()]
+
+    def closed(self) -> None:
+        """The session has ended: what was received and not stored will come again."""
+        self._open = False
+        self._queue.clear()
+        self._fetching = None
+
+    def record(self, record: Record) -> list[ReceivingInstruction]:
+        """A record has come."""
+        self._queue.append((record, record.position))
+        self._overrun = len(self._queue) > 2 * self._window_records + 16
+        return self._go()
+
+    def caught_up(self, position: int) -> list[ReceivingInstruction]:
+        """There is nothing more for this edge up to ``position``."""
+        self._queue.append((None, position))
+        return self._go()
+
+    def applied(self, position: int, packets: bool) -> list[ReceivingInstruction]:
+        """The store holds everything up to ``position``; ``packets``: some of it were packets."""
+        self._applying = False
+        self._position = max(self._position, position)
+        self._ask_originals = self._ask_originals or packets
+        instructions: list[ReceivingInstruction] = []
+        # Half a window of silence at most: the fog goes on sending while this message travels.
+        if self._open and (not self._queue or 2 * len(self._queue) <= self._window_records):
+            instructions += self._state_window()
+        return [*instructions, *self._go()]
+
+    def apply_failed(self) -> None:
+        """Nothing was stored; the shell ends the session, and the records will come again."""
+        self._applying = False
+        self._queue.clear()
+
+    def fetched(self, request: FetchBlob, there: bool) -> list[ReceivingInstruction]:
+        """A :class:`FetchBlob` has ended: the content is in the store, or the fog does not give it."""
+        if request is not self._fetching:
+            return []
+        self._fetching = None
+        if request.original:
+            if there:
+                self._originals_held += 1
+            else:
+                self._unavailable.add(request.digest)
+        elif there:
+            self._present.add(request.digest)
+        else:
+            self._skip(request.digest)
+        return self._go()
+
+    def originals_wanted(self, originals: Sequence[Original]) -> list[ReceivingInstruction]:
+        """The store wants these originals."""
+        self._asking = False
+        known = {entry.digest for entry in self._originals} | self._unavailable
+        self._originals.extend(entry for entry in originals if entry.digest not in known)
+        return self._go()
+
+    def _go(self) -> list[ReceivingInstruction]:
+        return [*self._apply(), *self._fetch()]
+
+    def _apply(self) -> list[ReceivingInstruction]:
+        if self._applying or not self._queue:
+            return []
+        records: list[Record] = []
+        position = self._position
+        while self._queue:
+            record, reached = self._queue[0]
+            if record is not None and record.payload is None and record.digest not in self._present:
+                if record.size > self._largest_blob:
+                    self._skip(record.digest)
+                    continue
+                break
+            self._queue.popleft()
+            position = max(position, reached)
+            if record is not None:
+                records.append(record)
+        if not records and position == self._position:
+            return []
+        self._applying = True
+        self._present.difference_update(record.digest for record in records)
+        return [Apply(tuple(records), position)]
+
+    def _skip(self, digest: bytes) -> None:
+        """Pass over records whose payload cannot be had; their positions still count."""
+        self._queue = deque(
+            (None if record is not None and record.digest == digest else record, position)
+            for record, position in self._queue
+        )
+
+    def _fetch(self) -> list[ReceivingInstruction]:
+        if not self._open or self._fetching is not None:
+            return []
+        head = self._queue[0][0] if self._queue else None
+        if head is not None and head.payload is None and head.digest not in self._present:
+            self._fetching = FetchBlob(head.digest, head.size, original=False)
+            return [self._fetching]
+        # Originals can wait: they are fetched only while no record does.
+        if self._queue or self._originals_held >= self._most_originals:
+            return []
+        if self._originals:
+            wanted = self._originals.popleft()
+            self._fetching = FetchBlob(wanted.digest, wanted.size, original=True)
+            return [self._fetching]
+        if self._ask_originals and not self._asking:
+            self._asking, self._ask_originals = True, False
+            return [LoadOriginals(self._most_originals - self._originals_held)]
+        return []
+
+    def _state_window(self) -> list[ReceivingInstruction]:
+        if self._position <= self._stated:
+            return []
+        self._stated = self._position
+        return [SendPull(self._position, self._window_records, self._window_bytes)]

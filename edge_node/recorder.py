@@ -1,0 +1,175 @@
+"""The recorder thread: frames of the sources into the durable outbox, resumable after kill -9."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from common.datasets import open_source
+from common.errors import ResidualInrError, StoreFullError
+from common.frame import Frame, in_validation_block
+from common.images import ImageLimits, decode_image, encode_jpeg, image_header
+from common.node_settings import resolve
+from common.store.contract import EdgeStore
+from edge_node.settings import EdgeSettings, SourceSettings
+
+__all__ = ["Recorder", "RecorderStatus", "uploadable"]
+
+FULL_RETRY_S = 0.5
+"""Seconds between two looks at a full outbox."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """What the recorder does.
+
+    Attributes:
+        state: waiting, recording, full, done or stopped.
+        source: Path of the present source; empty when done.
+        recorded: Frames given to the outbox by this process.
+        problems: One sentence for each source that could not be recorded to its end.
+    """
+
+    state: str = "waiting"
+    source: str = ""
+    recorded: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class Recorder:
+    """Records the sources in order, each once, in a thread of its own.
+
+    A frame's key in the outbox is its source and its place there, so frames recorded before a crash are
+    passed over.
+
+    Args:
+        settings: The edge's settings.
+        base: Folder that relative paths of sources start from.
+        store: The edge's store.
+        on_recorded: Called from the thread after each new frame is on disk.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, *, base: Path, store: EdgeStore, on_recorded: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._base = base
+        self._store = store
+        self._on_recorded = on_recorded
+        self._stop = threading.Event()
+        self._detector = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self.status = RecorderStatus()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def detector_deployed(self) -> None:
+        """A detector is in use: sources that waited for one begin."""
+        self._detector.set()
+
+    def stop(self, timeout: float) -> bool:
+        """End after the present frame; whether the thread has ended within ``timeout`` seconds."""
+        self._stop.set()
+        self._detector.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        for source in self._settings.sources:
+            if source.wait_for_detector and not self._detector.is_set():
+                self.status = replace(self.status, state="waiting", source=source.path)
+                self._detector.wait()
+            if self._stop.is_set():
+                break
+            self.status = replace(self.status, state="recording", source=source.path)
+            try:
+                self._record(source)
+            except (ResidualInrError, OSError) as error:
+                self._problem(f"recording of {source.path} ended: {error}")
+            except Exception as error:  # a broken source must not end the node
+                self._problem(f"recording of {source.path} ended by {type(error).__name__}: {error}")
+        state = "stopped" if self._stop.is_set() else "done"
+        self.status = replace(self.status, state=state, source="")
+
+    def _problem(self, sentence: str) -> None:
+        _log.error(sentence)
+        self.status = replace(self.status, problems=(*self.status.problems, sentence))
+
+    def _record(self, source: SourceSettings) -> None:
+        path = resolve(self._base, source.path)
+        detector = self._settings.training.detector
+        frames = open_source(
+            path,
+            format=source.format,
+            classes=None if source.labels == "none" else detector.classes,
+            max_frames=source.max_frames,
+            class_map=detector.class_map,
+            limits=_limits(self._settings),
+        )
+        interval = 1 / source.frames_per_second if source.frames_per_second else 0.0
+        due = time.monotonic()
+        for index, frame in enumerate(frames):
+            if self._stop.is_set():
+                return
+            key = f"{path.resolve()}#{index}"
+            if self._store.recorded(key) is not None:
+                continue
+            ready = uploadable(frame, source, self._settings)
+            if interval:
+                if self._stop.wait(max(0.0, due - time.monotonic())):
+                    return
+                due = max(due + interval, time.monotonic())
+            if not self._store_frame(key, ready):
+                return
+            self.status = replace(self.status, state="recording", recorded=self.status.recorded + 1)
+            self._on_recorded()
+
+    def _store_frame(self, key: str, frame: Frame) -> bool:
+        """Whether the frame is in the outbox; False when the recorder was stopped while it was full."""
+        blocks = self._settings.validation
+
+        def mark(number: int) -> bool:
+            return in_validation_block(number, block=blocks.block, held_out=blocks.held_out)
+
+        warned = False
+        while True:
+            try:
+                self._store.record_frame(key, frame, mark)
+                return True
+            except StoreFullError as error:
+                if not warned:
+                    _log.warning("recording waits: %s", error)
+                    warned = True
+                self.status = replace(self.status, state="full")
+                if self._stop.wait(FULL_RETRY_S):
+                    return False
+
+
+def uploadable(frame: Frame, source: SourceSettings, settings: EdgeSettings) -> Frame:
+    """The frame as a device uploads it: a JPEG within the limits, numbered by its outbox.
+
+    An image of another format becomes a JPEG of quality 95. The source's own validation mark is dropped:
+    the mark follows the device's frame numbers.
+
+    Raises:
+        ImageError: The image is damaged or beyond the limits.
+    """
+    limits = _limits(settings)
+    header = image_header(frame.image, limits)
+    image = frame.image if header.format == "JPEG" else encode_jpeg(decode_image(frame.image, limits))
+    if source.labels == "none":
+        return replace(frame, image=image, labelled=False, boxes=(), validation=False)
+    return replace(frame, image=image, validation=False)
+
+
+def _limits(settings: EdgeSettings) -> ImageLimits:
+    return ImageLimits(settings.frame_pixels, settings.wire.max_message_bytes)
