@@ -16,8 +16,10 @@ from torch import Tensor
 from common.errors import LearningError
 from common.learning.weights import write_durably
 
-__all__ = ["Checkpoint", "load_optimizer", "read_checkpoint", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "Checkpoint", "load_optimizer", "read_checkpoint", "write_checkpoint"]
 
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the checkpoint in a training's work folder."""
 FORMAT = "residual-inr-checkpoint-1"
 
 

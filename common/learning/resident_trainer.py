@@ -17,7 +17,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 from common.errors import LearningError
 from common.learning.batches import TrainingBatch, decode_batch
-from common.learning.checkpoint import Checkpoint, load_optimizer, write_checkpoint
+from common.learning.checkpoint import CHECKPOINT, Checkpoint, load_optimizer, write_checkpoint
 from common.learning.detector import Detector
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
@@ -99,7 +99,7 @@ class ResidentTrainer(DetectionTrainer):
         self.settings = settings
         self.hooks = hooks
         self.round_id = round_id
-        self.checkpoint_path = work_dir / "checkpoint.safetensors"
+        self.checkpoint_path = work_dir / CHECKPOINT
         self.resume_point = resume
         self.steps = resume.steps if resume else 0
         self.seconds = resume.seconds if resume else 0.0

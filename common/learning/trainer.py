@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import LearningError
-from common.learning.checkpoint import read_checkpoint
+from common.learning.checkpoint import CHECKPOINT, read_checkpoint
 from common.learning.detector import load_detector, snapshot
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
@@ -18,7 +18,7 @@ from common.learning.settings import TrainingSettings
 from common.learning.weights import DetectorWeights, encode_weights
 from common.learning.yolo_environment import prepare_yolo
 
-__all__ = ["LOSS_NAMES", "TrainingResult", "round_identity", "train"]
+__all__ = ["LOSS_NAMES", "TrainingResult", "discard_checkpoint", "round_identity", "train"]
 
 LOSS_NAMES = ("box", "class", "distribution")
 """Loss items of a YOLOv8 detector, in the order of a curve's columns."""
@@ -61,6 +61,11 @@ def round_identity(settings: TrainingSettings, start: DetectorWeights) -> str:
     return hashlib.sha256(relevant.encode() + encode_weights(start)).hexdigest()
 
 
+def discard_checkpoint(work_dir: Path) -> None:
+    """The result of a training is safe: its checkpoint is of no more use."""
+    (work_dir / CHECKPOINT).unlink(missing_ok=True)
+
+
 def train(
     store: ResidentStore,
     settings: TrainingSettings,
@@ -71,7 +76,8 @@ def train(
     """Train until the epochs, the steps or the seconds of the settings are used up.
 
     A training that was killed goes on from its last checkpoint in ``work_dir`` when it is started again with
-    the same settings and start weights.
+    the same settings and start weights. The checkpoint stays until :func:`discard_checkpoint`, so that a kill
+    before the result is safe costs little.
 
     Raises:
         LearningError: Nothing to train on, the weights fit another class list, the loss became NaN, or the
@@ -91,7 +97,7 @@ def train(
 
     work_dir.mkdir(parents=True, exist_ok=True)
     round_id = round_identity(settings, start)
-    point = read_checkpoint(work_dir / "checkpoint.safetensors", round_id)
+    point = read_checkpoint(work_dir / CHECKPOINT, round_id)
     detector = load_detector(start)
     try:
         trainer = ResidentTrainer(
@@ -111,7 +117,5 @@ def train(
             f"the training does not fit into the memory of {store.device}: lower batch, imgsz or memory_bytes"
         ) from error
     curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(LOSS_NAMES))
-    if not trainer.interrupted:
-        trainer.checkpoint_path.unlink(missing_ok=True)
     weights = snapshot(detector, start.model, settings.classes, settings.imgsz)
     return TrainingResult(weights, trainer.steps, epochs, trainer.seconds, curve, trainer.interrupted)

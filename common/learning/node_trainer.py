@@ -1,0 +1,185 @@
+"""What a node's trainer does: follow the store, train a round, judge weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.bitstream import decode_packet
+from common.errors import LearningError, PacketError
+from common.learning.detector import load_detector, resolve_device, start_weights
+from common.learning.gate import GateDecision, decide
+from common.learning.hooks import TrainerHooks
+from common.learning.resident import ResidentStore
+from common.learning.settings import TrainingSettings
+from common.learning.trainer import LOSS_NAMES, TrainingResult, discard_checkpoint, train
+from common.learning.validation import Evaluation, ValidationSet, evaluate
+from common.learning.weights import DetectorWeights, read_weights, write_durably, write_weights
+from common.learning.yolo_environment import prepare_yolo
+from common.store.contract import TrainingView
+
+__all__ = ["NodeTrainer", "Outcome"]
+
+PACKETS_AT_A_TIME = 64
+"""Packets taken over between two training steps, so that a long backlog does not hold up training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a round or a judgement.
+
+    Attributes:
+        decision: The gate's.
+        weights: The file that was trained or judged.
+        metrics: Figures by name.
+    """
+
+    decision: GateDecision
+    weights: Path
+    metrics: dict[str, Any]
+
+
+class NodeTrainer:
+    """Trains on a node's store.
+
+    Args:
+        view: The node's store.
+        work_dir: Folder for checkpoints and weights.
+        settings: The node's.
+    """
+
+    def __init__(self, view: TrainingView, work_dir: Path, settings: TrainingSettings) -> None:
+        prepare_yolo(settings.threads)
+        work_dir.mkdir(parents=True, exist_ok=True)
+        self.settings = settings
+        self.device = resolve_device(settings.device)
+        self.store = ResidentStore(self.device, settings.memory_bytes, settings, settings.when_full)
+        self.position = 0
+        self.left_out = 0
+        self._view = view
+        self._work_dir = work_dir
+        self._expected: DetectorWeights | None = None
+
+    def catch_up(self, limit: int | None = None) -> int:
+        """Take over at most ``limit`` packets that the store has since got; returns how many there were.
+
+        A packet that cannot be used is left out with a line on stderr: training goes on without it.
+        """
+        taken = 0
+        while limit is None or taken < limit:
+            count = PACKETS_AT_A_TIME if limit is None else min(limit - taken, PACKETS_AT_A_TIME)
+            found = self._view.packets_after(self.position, count)
+            if not found:
+                break
+            packets = []
+            for position, data in found:
+                self.position = position
+                try:
+                    packets.append(decode_packet(data))
+                except PacketError as error:
+                    self._leave_out(position, error)
+            try:
+                self.store.add(packets)
+            except LearningError:
+                # One label of an unknown class: find it, and keep the others.
+                for packet in packets:
+                    try:
+                        self.store.add([packet])
+                    except LearningError as error:
+                        self._leave_out(self.position, error)
+            taken += len(found)
+        return taken
+
+    def validation(self) -> ValidationSet:
+        """The validation originals at hand now."""
+        limit = self.settings.validation_images
+        return ValidationSet(self._view.validation_originals(limit), self.settings)
+
+    def train_round(self, current: str | None, hooks: TrainerHooks) -> Outcome | None:
+        """Train from the detector in use, compare with it, write the weights; None when interrupted.
+
+        Raises:
+            LearningError: Nothing to train on, bad weights, or the training diverged.
+            ImageError: A validation image is damaged.
+        """
+        start = self._read(current) if current else start_weights(self.settings)
+        result = train(self.store, self.settings, start, self._work_dir, hooks)
+        if result.interrupted:
+            return None
+        path = self._work_dir / "trained.safetensors"
+        size = write_weights(path, result.weights, half=self.settings.half_weights)
+        # Judge what will be deployed: the weights as they are in the file.
+        decision, metrics = self._compare(start if current else None, read_weights(path), start)
+        metrics |= {
+            "steps": result.steps,
+            "epochs": result.epochs,
+            "seconds": result.seconds,
+            "frames": len(self.store),
+            "resident_bytes": self.store.nbytes,
+            "weights_bytes": size,
+            "curve": str(self._write_curve(result)),
+        }
+        discard_checkpoint(self._work_dir)
+        return Outcome(decision, path, metrics)
+
+    def judge(self, weights: str, current: str | None) -> Outcome:
+        """Compare received weights with the detector in use.
+
+        Raises:
+            LearningError: The weights are no detector of this deployment.
+            ImageError: A validation image is damaged.
+        """
+        candidate = self._read(weights)
+        before = self._read(current) if current else None
+        decision, metrics = self._compare(before, candidate, before)
+        return Outcome(decision, Path(weights), metrics)
+
+    def _read(self, path: str) -> DetectorWeights:
+        """Weights of this deployment's detector and classes, checked before a tensor is read."""
+        if self._expected is None:
+            self._expected = start_weights(self.settings)
+        weights = read_weights(path, self._expected.state)
+        if weights.classes != self.settings.classes:
+            raise LearningError(
+                f"the weights know the classes {list(weights.classes)}, "
+                f"this node {list(self.settings.classes)}; use one class list on every node"
+            )
+        return weights
+
+    def _compare(
+        self, current: DetectorWeights | None, candidate: DetectorWeights, baseline: DetectorWeights | None
+    ) -> tuple[GateDecision, dict[str, Any]]:
+        """The gate's decision on ``candidate``, and the figures of ``candidate`` and ``baseline``."""
+        validation = self.validation()
+        before: Evaluation | None = None
+        if len(validation) == 0:
+            after = Evaluation(0.0, 0.0, 0.0, 0.0, ())
+        else:
+            detectors = [load_detector(w) for w in (candidate, baseline) if w is not None]
+            after, *rest = evaluate(detectors, validation, self.settings, self.device)
+            before = rest[0] if rest else None
+        decision = decide(before if current is not None else None, after, self.settings.gate)
+        metrics = {
+            "map50": after.map50,
+            "map50_95": after.map50_95,
+            "baseline_map50": before.map50 if before else 0.0,
+            "baseline_map50_95": before.map50_95 if before else 0.0,
+            "images": len(validation),
+            "validation_boxes": validation.boxes,
+        }
+        return decision, metrics
+
+    def _write_curve(self, result: TrainingResult) -> Path:
+        """The loss items of every step, for plots; replaced by the next round."""
+        path = self._work_dir / "curve.json"
+        rows = [[round(v, 5) if math.isfinite(v) else None for v in row] for row in result.curve.tolist()]
+        write_durably(path, json.dumps({"losses": LOSS_NAMES, "steps": rows}).encode())
+        return path
+
+    def _leave_out(self, position: int, error: Exception) -> None:
+        self.left_out += 1
+        sys.stderr.write(f"trainer: left out the packet at position {position}: {error}\n")
