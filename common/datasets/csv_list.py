@@ -1,14 +1,16 @@
 """CSV: ``frame,x0,y0,w,h`` and optionally ``name``; the rows of one frame are its boxes.
 
 Pixels are 0-based, ``x0,y0`` the top-left corner. Paths are relative to the CSV. A row whose four numbers are
-all empty makes its frame labelled without a box.
+all empty makes its frame labelled without a box. A list may take frames from several folders: where stems clash,
+the frames are named by their whole path in the list, ``a/img/1.jpg`` becoming ``a_img_1``.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 from common.datasets.source import Entry, Labels, ReadOptions, StillSource, make_box, read_text
 from common.errors import DatasetError
@@ -64,8 +66,18 @@ def open_csv(path: Path, options: ReadOptions) -> StillSource:
     def labels(boxes: list[Box]) -> Labels:
         return lambda width, height: boxes
 
-    entries = [Entry(path.parent / frame, labels(boxes)) for frame, boxes in frames.items()]
+    stems = Counter(PurePosixPath(frame).stem for frame in frames)
+    entries = [
+        Entry(path.parent / frame, labels(boxes), name=_name(frame) if stems[PurePosixPath(frame).stem] > 1 else None)
+        for frame, boxes in frames.items()
+    ]
     return StillSource(path, "csv", options, entries, lambda: tuple(names))
+
+
+def _name(frame: str) -> str:
+    """Name of a frame whose stem another frame of the list has too."""
+    parts = PurePosixPath(frame).with_suffix("").parts
+    return "_".join(part for part in parts if part not in ("/", ".", ".."))
 
 
 def _check_header(path: Path, header: object) -> str | None:

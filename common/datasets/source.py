@@ -78,11 +78,13 @@ class Entry:
         path: The image file.
         labels: Its boxes, made when the frame is read.
         validation: The mark that the data set itself gives; None: the block rule decides.
+        name: Name of the frame; None: the stem of ``path``.
     """
 
     path: Path
     labels: Labels
     validation: bool | None = None
+    name: str | None = None
 
 
 class FrameSource(ABC):
@@ -206,7 +208,7 @@ class StillSource(FrameSource):
                 continue
             boxes = entry.labels(width, height)
             yield Frame(
-                name=entry.path.stem,
+                name=entry.name or entry.path.stem,
                 image=data,
                 width=width,
                 height=height,

@@ -36,6 +36,14 @@ def test_quoted_path_and_columns_in_another_order(listing, boxes_of):
     assert boxes_of(frame) == [(1, 2, 11, 22, "object")]
 
 
+def test_frames_of_one_stem_are_named_by_their_paths(frames, text):
+    frames("x/img", "1.jpg", "2.jpg")
+    frames("y/img", "1.jpg")
+    rows = ["x/img/1.jpg,0,0,5,5", "x/img/2.jpg,0,0,5,5", "y/img/1.jpg,0,0,5,5"]
+    source = open_source(text("list.csv", "\n".join([HEADER, *rows]) + "\n"))
+    assert [frame.name for frame in source] == ["x_img_1", "2", "y_img_1"]
+
+
 def test_row_without_numbers_is_a_true_negative(listing):
     (frame,) = open_source(listing("img/a.jpg,,,,"))
     assert frame.labelled
