@@ -93,7 +93,8 @@ class Database:
             fresh = version == 0
             known = {number: name for name, number in APPLICATION_IDS.items()}.get(found)
             if not fresh and (known is None or (role is not None and known != role)):
-                raise StoreError(f"{path} is not the store of a {role or 'node'}; use another folder")
+                owner = "an edge" if role == "edge" else "a fog"
+                raise StoreError(f"{path} is not the store of {owner}; use another folder")
             self.role: Role = role or known or ""
             if self._settings is None:
                 if fresh:

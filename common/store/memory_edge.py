@@ -1,0 +1,308 @@
+"""The edge's store in memory: the same contract for tests and simulations; nothing outlives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from common.errors import StoreError, StoreFullError
+from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
+from common.store.contract import TrainingView
+from common.store.memory_view import MemoryTrainingView
+from common.store.records import ApplyResult, Original, OutboxState, Record, RecordKind
+from common.store.rows import json_text, marked, signed, source_frame
+from common.store.settings import EdgeStoreSettings
+
+__all__ = ["MemoryEdgeStore"]
+
+
+@dataclasses.dataclass(slots=True)
+class _Recorded:
+    frame: Frame
+    size: int
+    state: str = "waiting"
+    reason: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.frame.image)
+
+
+class MemoryEdgeStore:
+    """:class:`common.store.contract.EdgeStore` without a disk.
+
+    Args:
+        device: This device's key.
+        settings: As of the durable one; bounds on the disk mean nothing here.
+    """
+
+    def __init__(self, device: str, settings: EdgeStoreSettings | None = None) -> None:
+        self._device = device
+        self._settings = settings or EdgeStoreSettings()
+        self._lock = threading.RLock()
+        self._epoch = secrets.randbits(64)
+        self._keys: dict[str, int] = {}
+        self._outbox: list[_Recorded] = []
+        self._inbox: list[Record] = []
+        self._index: dict[tuple[FrameIdentity, RecordKind], bytes] = {}
+        self._blobs: dict[bytes, bytes] = {}
+        self._fetched: dict[bytes, bytes] = {}
+        self._log_id: int | None = None
+        self._position = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="residual-inr-incoming-")
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self._closed = True
+        self._folder.cleanup()
+
+    def _open(self) -> threading.RLock:
+        if self._closed:
+            raise StoreError("the store in memory is closed")
+        return self._lock
+
+    @property
+    def epoch(self) -> int:
+        """Random number of this installation."""
+        return self._epoch
+
+    # Outbox
+
+    def recorded(self, source_key: str) -> int | None:
+        """The number given to this source key."""
+        with self._open():
+            return self._keys.get(source_key)
+
+    def record_frame(
+        self, source_key: str, frame: Frame, mark: Callable[[int], bool] = in_validation_block
+    ) -> int:
+        """Give a frame the next number and keep it until the fog has it."""
+        size = len(frame.image)
+        with self._open():
+            if source_key in self._keys:
+                return self._keys[source_key]
+            state = self.outbox_state()
+            if state.waiting and (
+                state.waiting >= self._settings.max_outbox_frames
+                or state.waiting_bytes + size > self._settings.max_outbox_bytes
+            ):
+                raise StoreFullError(
+                    f"the outbox holds {state.waiting} frames ({state.waiting_bytes} bytes) that the fog "
+                    f"has not taken yet; wait, or raise max_outbox_frames and max_outbox_bytes"
+                )
+            number = len(self._outbox)
+            identity = FrameIdentity(self._device, self._epoch, number)
+            stored = dataclasses.replace(marked(frame, mark(number)), identity=identity)
+            self._outbox.append(_Recorded(stored, size))
+            self._keys[source_key] = number
+            return number
+
+    def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
+        """Frames the fog may not have, by number."""
+        frames: list[Frame] = []
+        total = 0
+        with self._open():
+            for number, item in enumerate(self._outbox):
+                if item.state != "waiting" or number <= after:
+                    continue
+                if len(frames) >= limit or (frames and total + item.size > max_bytes):
+                    break
+                frames.append(item.frame)
+                total += item.size
+        return frames
+
+    def acknowledge(self, numbers: Iterable[int]) -> None:
+        """The fog has these."""
+        with self._open():
+            for number in numbers:
+                self._settle(number, "acknowledged", "")
+
+    def refuse(self, number: int, reason: str) -> None:
+        """The fog refuses this frame for good."""
+        with self._open():
+            self._settle(number, "refused", reason)
+
+    def _settle(self, number: int, state: str, reason: str) -> None:
+        if not 0 <= number < len(self._outbox) or self._outbox[number].state != "waiting":
+            return
+        item = self._outbox[number]
+        item.state, item.reason = state, reason
+        if state == "refused" or not (item.frame.validation and item.frame.labelled):
+            item.frame = dataclasses.replace(item.frame, image=b"")
+
+    def refused(self) -> list[tuple[int, str]]:
+        """(number, reason) of every refused frame."""
+        with self._open():
+            items = enumerate(self._outbox)
+            return [(number, item.reason) for number, item in items if item.state == "refused"]
+
+    def outbox_state(self) -> OutboxState:
+        """How full the outbox is."""
+        with self._open():
+            waiting = [item.size for item in self._outbox if item.state == "waiting"]
+            return OutboxState(
+                recorded=len(self._outbox),
+                waiting=len(waiting),
+                waiting_bytes=sum(waiting),
+                acknowledged=sum(item.state == "acknowledged" for item in self._outbox),
+                refused=sum(item.state == "refused" for item in self._outbox),
+            )
+
+    # Inbox
+
+    @property
+    def log_id(self) -> int | None:
+        """Id of the log that is followed."""
+        return self._log_id
+
+    @property
+    def position(self) -> int:
+        """Position of the fog's log reached."""
+        return self._position
+
+    @property
+    def inbox_position(self) -> int:
+        """Newest position of this edge's own sequence."""
+        return len(self._inbox)
+
+    def follow(self, log_id: int) -> int:
+        """Follow this log."""
+        with self._open():
+            if self._log_id != log_id:
+                self._log_id, self._position = log_id, 0
+            return self._position
+
+    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+        """Store records and this edge's position, all or nothing."""
+        conflicts: list[FrameIdentity] = []
+        new: dict[tuple[FrameIdentity, RecordKind], Record] = {}
+        with self._open():
+            for record in records:
+                key = (record.identity, record.kind)
+                held = new[key].digest if key in new else self._index.get(key)
+                if held is None:
+                    new[key] = self._checked(record)
+                elif held != record.digest:
+                    conflicts.append(record.identity)
+            for key, record in new.items():
+                self._index[key] = record.digest
+                self._inbox.append(record)
+            self._position = max(self._position, position)
+        return ApplyResult(len(new), len(records) - len(new) - len(conflicts), tuple(conflicts))
+
+    def _checked(self, record: Record) -> Record:
+        payload = self._blobs.get(record.digest) if record.payload is None else record.payload
+        if payload is None:
+            raise StoreError(f"the payload of record {record.position} is not here; fetch it first")
+        if content_digest(payload) != record.digest or len(payload) != record.size:
+            raise StoreError(f"record {record.position} does not match its digest; pull it again")
+        signed(record.epoch)
+        signed(record.number)
+        return dataclasses.replace(record, payload=payload, meta=json.loads(json_text(record.meta)))
+
+    def adopt_blob(self, digest: bytes, path: Path) -> None:
+        """Take over a received file."""
+        data = path.read_bytes()
+        if content_digest(data) != digest:
+            raise StoreError(f"{path} does not have the content hash {digest.hex()}; fetch it again")
+        with self._open():
+            self._blobs[digest] = data
+        path.unlink()
+
+    def has_blob(self, digest: bytes) -> bool:
+        """Whether this content is here."""
+        with self._open():
+            return (
+                digest in self._blobs
+                or digest in self._fetched
+                or any(item.kept and item.frame.digest == digest for item in self._outbox)
+                or any(record.digest == digest for record in self._inbox)
+            )
+
+    @property
+    def incoming_folder(self) -> Path:
+        """Folder for files being received."""
+        return Path(self._folder.name)
+
+    def wanted_originals(self, limit: int) -> list[Original]:
+        """Originals of labelled validation packets that are not here."""
+        wanted: dict[bytes, Original] = {}
+        with self._open():
+            own = {item.frame.digest for item in self._outbox if item.kept}
+            for record in reversed(self._inbox):
+                source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
+                if source and source.digest not in own and source.digest not in self._fetched:
+                    wanted.setdefault(source.digest, Original(source.digest, source.size))
+        return list(wanted.values())[:limit]
+
+    def store_original(self, digest: bytes, image: bytes) -> None:
+        """Keep a fetched original."""
+        if content_digest(image) != digest:
+            raise StoreError(f"an original does not have the content hash {digest.hex()}; fetch it again")
+        with self._open():
+            self._fetched[digest] = image
+
+    def original_count(self) -> int:
+        """Originals that were fetched and are held."""
+        return len(self._fetched)
+
+    def records(
+        self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
+    ) -> list[tuple[int, Record]]:
+        """Applied records, without payloads."""
+        with self._open():
+            chosen = [
+                (place, dataclasses.replace(record, payload=None))
+                for place, record in enumerate(self._inbox, start=1)
+                if place > after and (kinds is None or record.kind in kinds)
+            ]
+        return chosen[:limit]
+
+    def count(self, kind: RecordKind) -> int:
+        """How many records of a kind were applied."""
+        with self._open():
+            return sum(record.kind is kind for record in self._inbox)
+
+    def training_view(self) -> TrainingView:
+        """A view for the same process."""
+        return MemoryTrainingView(self._records, self._originals)
+
+    def _records(self) -> list[tuple[int, Record]]:
+        with self._open():
+            return list(enumerate(self._inbox, start=1))
+
+    def _originals(self) -> list[Frame]:
+        with self._open():
+            own = [
+                item.frame
+                for item in reversed(self._outbox)
+                if item.kept and item.frame.validation and item.frame.labelled
+            ]
+            fetched = []
+            for record in reversed(self._inbox):
+                source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
+                if source and source.digest in self._fetched:
+                    fetched.append(source.frame(self._fetched[source.digest], record.identity))
+        # Its own and fetched ones in turn, so that neither crowds the other out.
+        turns = chain.from_iterable(zip_longest(own, fetched))
+        return [frame for frame in turns if frame is not None]

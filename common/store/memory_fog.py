@@ -1,0 +1,284 @@
+"""The fog's store in memory: the same contract for tests and simulations; nothing outlives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from common.errors import IdentityConflictError, StoreError
+from common.frame import Frame, FrameIdentity, content_digest
+from common.store.contract import TrainingView
+from common.store.memory_view import MemoryTrainingView
+from common.store.records import (
+    CommitOutcome,
+    LogPage,
+    PendingFrame,
+    Record,
+    RecordKind,
+)
+from common.store.rows import (
+    SOURCE_KEY,
+    fingerprint,
+    frame_facts,
+    identity_of,
+    json_text,
+    signed,
+    source_facts,
+)
+from common.store.settings import FogStoreSettings
+
+__all__ = ["MemoryFogStore"]
+
+RETENTION = "the log no longer keeps these records; pull on after them"
+
+
+@dataclasses.dataclass(slots=True)
+class _Upload:
+    frame: Frame
+    mark: bytes
+    position: int | None = None
+    kept: bool = True
+
+
+class MemoryFogStore:
+    """:class:`common.store.contract.FogStore` without a disk.
+
+    Args:
+        settings: As of the durable one; bounds on the disk mean nothing here.
+    """
+
+    def __init__(self, settings: FogStoreSettings | None = None) -> None:
+        self._settings = settings or FogStoreSettings()
+        self._lock = threading.RLock()
+        self._log_id = secrets.randbits(64)
+        self._uploads: dict[FrameIdentity, _Upload] = {}
+        self._log: dict[int, Record] = {}
+        self._last = 0
+        self._trimmed = 0
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse further calls."""
+        self._closed = True
+
+    def _open(self) -> threading.RLock:
+        if self._closed:
+            raise StoreError("the store in memory is closed")
+        return self._lock
+
+    @property
+    def log_id(self) -> int:
+        """Random id of this log."""
+        return self._log_id
+
+    @property
+    def last_position(self) -> int:
+        """Newest position ever appended."""
+        return self._last
+
+    @property
+    def oldest_position(self) -> int:
+        """Oldest position still there."""
+        return self._trimmed + 1
+
+    @property
+    def pending_count(self) -> int:
+        """Committed frames that are not finished."""
+        with self._open():
+            return sum(upload.position is None for upload in self._uploads.values())
+
+    def commit_frames(self, frames: Sequence[Frame]) -> list[CommitOutcome]:
+        """Commit uploads, all or none."""
+        with self._open():
+            for frame in frames:
+                identity = identity_of(frame)
+                signed(identity.epoch)
+                signed(identity.number)
+            return [self._commit(frame) for frame in frames]
+
+    def _commit(self, frame: Frame) -> CommitOutcome:
+        mark = fingerprint(frame)
+        known = self._uploads.get(identity_of(frame))
+        if known is not None:
+            return CommitOutcome.DUPLICATE if known.mark == mark else CommitOutcome.CONFLICT
+        self._uploads[identity_of(frame)] = _Upload(frame, mark)
+        return CommitOutcome.STORED
+
+    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
+        """Committed frames that are not finished, oldest first."""
+        with self._open():
+            waiting = [
+                PendingFrame(arrival, identity, upload.frame)
+                for arrival, (identity, upload) in enumerate(self._uploads.items(), start=1)
+                if upload.position is None and arrival > after
+            ]
+        return waiting[:limit]
+
+    def finish(
+        self, identity: FrameIdentity, kind: RecordKind, meta: Mapping[str, Any], payload: bytes
+    ) -> int:
+        """Append a frame's record and mark the frame done."""
+        if kind not in (RecordKind.PACKET, RecordKind.TOMBSTONE):
+            raise StoreError(f"a frame is finished by a packet or a tombstone, not by {kind.value}")
+        with self._open():
+            upload = self._uploads.get(identity)
+            if upload is None:
+                raise StoreError(f"{identity} was never committed here; commit it first")
+            if upload.position is not None:
+                return upload.position
+            frame = upload.frame
+            held_out = frame.validation and frame.labelled
+            if held_out and kind is RecordKind.PACKET:
+                meta = {
+                    **meta,
+                    SOURCE_KEY: source_facts(frame_facts(frame), frame.digest, len(frame.image)),
+                }
+            upload.position = self._append(kind, identity, meta, payload)
+            upload.kept = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
+            if not upload.kept:
+                upload.frame = dataclasses.replace(frame, image=b"")
+            return upload.position
+
+    def append(
+        self,
+        kind: RecordKind,
+        device: str,
+        epoch: int,
+        number: int,
+        meta: Mapping[str, Any],
+        payload: bytes,
+    ) -> int:
+        """Append weights or a shared part."""
+        identity = FrameIdentity(device, epoch, number)
+        with self._open():
+            for record in self._log.values():
+                if record.kind is kind and record.identity == identity:
+                    if record.digest == content_digest(payload):
+                        return record.position
+                    raise IdentityConflictError(
+                        f"{kind.value} {number} of {device} stands in the log with other content; "
+                        f"give the new one another number"
+                    )
+            return self._append(kind, identity, meta, payload)
+
+    def _append(
+        self, kind: RecordKind, identity: FrameIdentity, meta: Mapping[str, Any], payload: bytes
+    ) -> int:
+        signed(identity.epoch)
+        signed(identity.number)
+        facts = json.loads(json_text(meta))
+        self._last += 1
+        self._log[self._last] = Record(
+            self._last,
+            kind,
+            identity.device,
+            identity.epoch,
+            identity.number,
+            content_digest(payload),
+            facts,
+            len(payload),
+            payload,
+        )
+        return self._last
+
+    def read(
+        self,
+        after: int,
+        limit: int,
+        max_bytes: int,
+        devices: Collection[str] | None = None,
+        kinds: Collection[RecordKind] | None = None,
+    ) -> LogPage:
+        """Records after a position."""
+        records: list[Record] = []
+        total = 0
+        with self._open():
+            through = self._last
+            if after < self._trimmed:
+                records.append(Record.gap(self._log_id, after + 1, self._trimmed, RETENTION))
+            for position, record in self._log.items():
+                if (
+                    position <= after
+                    or (devices is not None and record.device not in devices)
+                    or (kinds is not None and record.kind not in kinds)
+                ):
+                    continue
+                size = 0 if record.large else record.size
+                if len(records) >= limit or (records and total + size > max_bytes):
+                    through = position - 1
+                    break
+                total += size
+                records.append(dataclasses.replace(record, payload=None) if record.large else record)
+            return LogPage(tuple(records), max(through, after), through < self._last)
+
+    def has_record(self, kind: RecordKind, identity: FrameIdentity) -> bool:
+        """Whether the log holds this record."""
+        with self._open():
+            return any(r.kind is kind and r.identity == identity for r in self._log.values())
+
+    def trim(self, through: int) -> int:
+        """Drop the records up to and including a position."""
+        with self._open():
+            through = min(through, self._last)
+            gone = [position for position in self._log if position <= through]
+            for position in gone:
+                del self._log[position]
+            self._trimmed = max(self._trimmed, through)
+            return len(gone)
+
+    def blob_size(self, digest: bytes) -> int | None:
+        """Bytes of the payload or original with this hash."""
+        content = self._content(digest)
+        return None if content is None else len(content)
+
+    def blob(self, digest: bytes, offset: int, length: int) -> bytes:
+        """Part of a payload or original."""
+        content = self._content(digest)
+        if content is None:
+            raise StoreError(f"content {digest.hex()} is not here; pull the log again")
+        return content[offset : offset + length]
+
+    def _content(self, digest: bytes) -> bytes | None:
+        with self._open():
+            for upload in self._uploads.values():
+                if upload.kept and upload.frame.digest == digest:
+                    return upload.frame.image
+            for record in self._log.values():
+                if record.digest == digest:
+                    return record.payload
+        return None
+
+    def blob_sources(self, digest: bytes) -> frozenset[str]:
+        """Devices whose records or originals have this content."""
+        with self._open():
+            uploads = {i.device for i, u in self._uploads.items() if u.kept and u.frame.digest == digest}
+            return frozenset(uploads | {r.device for r in self._log.values() if r.digest == digest})
+
+    def training_view(self) -> TrainingView:
+        """A view for the same process."""
+        return MemoryTrainingView(self._records, self._originals)
+
+    def _records(self) -> list[tuple[int, Record]]:
+        with self._open():
+            return list(self._log.items())
+
+    def _originals(self) -> list[Frame]:
+        with self._open():
+            uploads = reversed(self._uploads.values())
+            return [u.frame for u in uploads if u.frame.validation and u.frame.labelled and u.kept]

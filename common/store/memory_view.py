@@ -1,0 +1,82 @@
+"""The trainer's view of a store in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from common.frame import Frame
+from common.store.records import Record, RecordKind
+
+__all__ = ["MemoryTrainingView"]
+
+
+class MemoryTrainingView:
+    """:class:`common.store.contract.TrainingView` on a store of the same process.
+
+    Args:
+        records: Gives (position, record with its payload) in order.
+        originals: Gives labelled validation frames, newest first.
+    """
+
+    def __init__(
+        self, records: Callable[[], list[tuple[int, Record]]], originals: Callable[[], list[Frame]]
+    ) -> None:
+        self._records = records
+        self._originals = originals
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    @property
+    def last_position(self) -> int:
+        """Position of the newest record."""
+        return max((position for position, _ in self._records()), default=0)
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Memory is not checked."""
+        return ()
+
+    def packets_after(self, position: int, limit: int, max_bytes: int = 64 << 20) -> list[tuple[int, bytes]]:
+        """Packets in order."""
+        packets: list[tuple[int, bytes]] = []
+        total = 0
+        for place, record in self._records():
+            if place <= position or record.kind is not RecordKind.PACKET or record.payload is None:
+                continue
+            if len(packets) >= limit or (packets and total + record.size > max_bytes):
+                break
+            packets.append((place, record.payload))
+            total += record.size
+        return packets
+
+    def validation_originals(self, limit: int) -> list[Frame]:
+        """The newest labelled validation frames whose original is here."""
+        frames: dict[bytes, Frame] = {}
+        for frame in self._originals():
+            if len(frames) >= limit:
+                break
+            frames.setdefault(frame.digest, frame)
+        return list(frames.values())
+
+    def latest_weights(self) -> tuple[Record, bytes] | None:
+        """The newest weights record with its bytes."""
+        for _, record in reversed(self._records()):
+            if record.kind is RecordKind.WEIGHTS and record.payload is not None:
+                whole = record.payload
+                return (dataclasses.replace(record, payload=None) if record.large else record), whole
+        return None
