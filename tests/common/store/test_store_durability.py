@@ -370,10 +370,11 @@ def test_the_trainer_reads_in_its_own_process_while_the_daemon_writes(tmp_path):
             for number in range(10, 30):
                 store.commit_frames([frame(number)])
                 store.finish(frame(number).identity, RecordKind.PACKET, {}, b"p" * number)
-            out, _ = child.communicate(timeout=20)
+            out = child.stdout.read()
         finally:
             child.kill()
             child.wait()
+            child.stdout.close()
     assert [int(line.split()[0]) for line in out.splitlines()] == list(range(2, 31))
 
 
