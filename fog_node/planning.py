@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -148,14 +148,3 @@ class Planner:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value]
     return fmean(known) if known else None
-
-
-def tallies_from(value: Mapping[str, Any]) -> dict[str, Tally]:
-    """Tallies as an earlier status file holds them; what is malformed is left out."""
-    tallies = {}
-    for device, entry in value.items():
-        try:
-            tallies[str(device)] = Tally(**{name: int(entry[name]) for name in Tally.__slots__})
-        except (KeyError, TypeError, ValueError):
-            continue
-    return tallies

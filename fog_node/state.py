@@ -305,11 +305,16 @@ class FogState:
         for session in list(self._sessions.values()):
             if now - session.heard > wire.heartbeat_seconds * wire.liveness:
                 self._end(session)
-        return self._commit()
+        # A page that could not be read is asked for again.
+        pages = [instruction for session in self._sessions.values() for instruction in self._read_on(session)]
+        return [*self._commit(), *pages]
 
-    def stop(self) -> list[Instruction]:
+    def stop(self) -> None:
         """Take nothing new; what waits is still committed and acknowledged."""
         self._stopping = True
+
+    def farewell(self) -> list[Instruction]:
+        """The last messages of all: every edge is told to connect again later."""
         sentence = "the fog is stopping; connect again later"
         return [self._send(s, Error(ErrorCode.STOPPING, sentence)) for s in self._sessions.values()]
 

@@ -1,0 +1,231 @@
+"""The fog daemon: the I/O thread that owns the socket, the timers and the end of a fog node.
+
+Encoding and training run in child processes; nothing in this process imports torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from common import __version__
+from common.child import stop_children
+from common.errors import WireError
+from common.jobs import Call
+from common.mailbox import Mailbox
+from common.node_settings import resolve
+from common.status_file import write_status
+from common.store import open_fog_store
+from common.store.records import INLINE_LIMIT_BYTES
+from common.wire import keys
+from common.wire.allow_list import AllowList
+from common.wire.framing import decode, encode
+from common.wire.messages import Chunk, Message, RecordMessage
+from common.wire.sockets import arrival, authenticating, fog_socket, port_of
+from fog_node.node import FogNode
+from fog_node.settings import FogSettings
+from fog_node.traffic import Traffic
+
+__all__ = ["FogDaemon"]
+
+RECEIVE_AT_ONCE = 64
+"""Messages taken from the socket before everything else gets its turn."""
+
+TICK_MS = 50
+"""Longest sleep of the I/O thread, milliseconds: the precision of every timer here."""
+
+LINGER_MS = 500
+"""How long the last acknowledgements may take to leave; edges send again what they miss."""
+
+_log = logging.getLogger(__name__)
+
+
+class FogDaemon:
+    """A fog node with its socket.
+
+    Args:
+        settings: Its settings.
+        base: Folder that relative paths start from.
+
+    Raises:
+        ConfigError: Keys or the allow list cannot be used, or the address cannot be bound.
+        StoreError: The store cannot be opened.
+    """
+
+    def __init__(self, settings: FogSettings, base: Path) -> None:
+        self._settings = settings
+        self._folder = resolve(base, settings.store)
+        self._started = time.monotonic()
+        self._traffic = Traffic()
+        self._stopping = False
+        self._last_status: dict[str, Any] = {}
+        self._mailbox: Mailbox[Call] = Mailbox()
+        pair = keys.load(resolve(base, settings.keys))
+        allow = AllowList(resolve(base, settings.allow_list))
+        with ExitStack() as resources:
+            resources.callback(self._mailbox.close)
+            store = resources.enter_context(open_fog_store(self._folder, settings.storage))
+            context: zmq.Context[zmq.Socket[bytes]] = resources.enter_context(zmq.Context())
+            resources.enter_context(authenticating(context, allow))
+            self._socket = fog_socket(context, settings.address, pair, settings.wire)
+            resources.callback(lambda: self._socket.close(LINGER_MS))
+            self.port = port_of(self._socket)
+            self.node = FogNode(
+                settings,
+                key=pair.public,
+                folder=self._folder,
+                store=store,
+                allow=allow,
+                mailbox=self._mailbox,
+                send=self._send,
+            )
+            resources.callback(self.node.close)
+            _log.info(
+                "fog node %s with key %s listens on port %d; log position %d, %d frames wait to be encoded",
+                __version__,
+                pair.public,
+                self.port,
+                self.node.last_position,
+                store.pending_count,
+            )
+            self._resources = resources.pop_all()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or Ctrl-C, then drain; returns the exit code 0."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._mailbox.post(self._ask_to_stop))
+        with self._resources:
+            try:
+                self._serve()
+                self._drain()
+            finally:
+                for child in self.node.children:
+                    child.terminate(signal.SIGKILL)
+        self._write_status("stopped")
+        _log.info("fog node has stopped; log position %d", self.node.last_position)
+        return 0
+
+    def _serve(self) -> None:
+        poller = self._poller()
+        due = {"rights": 0.0, "plan": 0.0, "status": 0.0}
+        settings = self._settings
+        while not self._stopping:
+            poller.poll(TICK_MS)
+            self._turn()
+            now = time.monotonic()
+            self.node.tick(now)
+            if now >= due["rights"]:
+                due["rights"] = now + settings.allow_check_s
+                self.node.check_rights()
+            if now >= due["plan"]:
+                due["plan"] = now + settings.planner.interval_s
+                self.node.plan()
+            if now >= due["status"]:
+                due["status"] = now + settings.status_s
+                self._write_status("serving")
+
+    def _drain(self) -> None:
+        """What edges have sent is committed and acknowledged, what is encoded is written."""
+        _log.info("stopping; commits under way are finished")
+        self._write_status("stopping")
+        self.node.stop()
+        poller = self._poller()
+        end = time.monotonic() + self._settings.drain_s
+        while time.monotonic() < end and not self.node.settled:
+            poller.poll(TICK_MS)
+            self._turn()
+        self.node.farewell()
+        limits = self._settings.children
+        stop_children(
+            self.node.children, {"type": "stop"}, stop_s=limits.stop_s, terminate_s=limits.terminate_s
+        )
+
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._mailbox.fileno(), zmq.POLLIN)
+        return poller
+
+    def _ask_to_stop(self) -> None:
+        self._stopping = True
+
+    def _turn(self) -> None:
+        """Take what has arrived: outcomes of jobs and children first, then messages."""
+        for call in self._mailbox.drain():
+            call()
+        for _ in range(RECEIVE_AT_ONCE):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._received(parts)
+
+    def _received(self, parts: Sequence[zmq.Frame]) -> None:
+        try:
+            message = arrival(parts)
+        except WireError as error:
+            _log.warning("%s", error)
+            return
+        self._traffic.peer(message.device).up += sum(len(frame) for frame in message.frames)
+        try:
+            content = decode(message.frames)
+        except WireError as error:
+            _log.warning("a message of %s was refused: %s", message.device, error)
+            now = time.monotonic()
+            self.node.perform(self.node.state.malformed(message.routing_id, message.device, error, now))
+            return
+        self.node.received(message.routing_id, message.device, content)
+
+    def _send(self, routing_id: bytes, key: str, message: Message) -> bool:
+        try:
+            frames = encode(message)
+        except WireError as error:
+            _log.error("a %s for %s could not be sent: %s", type(message).__name__, key, error)
+            return True
+        try:
+            self._socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
+        except zmq.Again:
+            _log.warning("edge %s does not take what it asked for and is disconnected", key)
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                return False
+            raise
+        traffic = self._traffic.peer(key)
+        traffic.down += sum(len(frame) for frame in frames)
+        if isinstance(message, RecordMessage) and message.kind == "packet":
+            traffic.packets_down += len(message.payload)
+        elif isinstance(message, Chunk) and message.total > INLINE_LIMIT_BYTES:
+            traffic.weights_down += len(message.payload)
+        return True
+
+    def _write_status(self, state: str) -> None:
+        if state == "stopped":
+            # The store is closed by now: only what the last status told can be told.
+            status = dict(self._last_status)
+        else:
+            status = self.node.status()
+            for key, traffic in self._traffic.peers.items():
+                peer = status["peers"].setdefault(key, {"connected": False})
+                peer |= {f"bytes_{name}": value for name, value in asdict(traffic).items()}
+            self._last_status = status
+        status["log_position"] = self.node.last_position
+        head = {
+            "role": "fog",
+            "state": state,
+            "version": __version__,
+            "address": self._settings.address,
+            "port": self.port,
+            "uptime_s": time.monotonic() - self._started,
+            "time": time.time(),
+        }
+        write_status(self._folder, {**head, **status})

@@ -1,0 +1,444 @@
+"""A fog node without its socket: the state machines, the store, the workers and what joins them.
+
+Every method runs in the daemon's I/O thread. Writes and reads of the store run in a thread each, so a slow
+disk holds up neither heartbeats nor other edges.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.child import Child
+from common.detector_history import Decision, DetectorHistory
+from common.errors import ConfigError, StoreFullError
+from common.jobs import Call, Jobs
+from common.learning_messages import Start
+from common.mailbox import Mailbox
+from common.store.contract import FogStore
+from common.store.records import CommitOutcome, LogPage, PendingFrame, RecordKind
+from common.trainer_link import TrainerLink
+from common.training_rounds import RoundRules, TrainingRounds
+from common.wire.allow_list import AllowList, Device
+from common.wire.messages import Message
+from fog_node.encoder_messages import BatchEncoded, StartEncoder
+from fog_node.encoding import (
+    Assign,
+    EncodingInstruction,
+    EncodingState,
+    Finish,
+    FinishFrames,
+    Kill,
+    LoadPending,
+)
+from fog_node.log_records import Figures, finish_frames, record_of
+from fog_node.planning import Planner
+from fog_node.settings import FogSettings
+from fog_node.state import Commit, FogState, Instruction, ReadBlob, ReadLog, Send
+from fog_node.worker_pool import WorkerPool
+
+__all__ = ["FogNode", "Sender"]
+
+Sender = Callable[[bytes, str, Message], bool]
+"""(routing id, key, message) -> whether the connection took it."""
+
+SCAN_RECORDS = 256
+"""Records of one page when the log is counted after a start."""
+
+SCAN_BYTES = 8 << 20
+"""Payload bytes of such a page."""
+
+_log = logging.getLogger(__name__)
+
+
+class FogNode:
+    """Sessions, encoding, training and planning of one fog.
+
+    Args:
+        settings: Its settings.
+        key: Its public key.
+        folder: Folder of its store.
+        store: Its store.
+        allow: Its allow list.
+        mailbox: Brings outcomes of jobs and children to the I/O thread.
+        send: Sends to an edge.
+    """
+
+    def __init__(
+        self,
+        settings: FogSettings,
+        *,
+        key: str,
+        folder: Path,
+        store: FogStore,
+        allow: AllowList,
+        mailbox: Mailbox[Call],
+        send: Sender,
+    ) -> None:
+        self._settings = settings
+        self._key = key
+        self._store = store
+        self._allow = allow
+        self._send = send
+        self._writes = Jobs("store-writer", mailbox)
+        self._reads = Jobs("store-reader", mailbox)
+        self.last_position = store.last_position
+        self._figures = Figures()
+        self._counted = False
+        self._full = False
+        self._bad_list = ""
+        self.state = FogState(
+            settings,
+            fog_key=key,
+            log_id=store.log_id,
+            last_position=self.last_position,
+            rights=self._rights(),
+        )
+        workers, encoder = settings.workers, settings.encoder
+        self.encoding = EncodingState(
+            workers=workers.workers,
+            batch_frames=encoder.batch_frames,
+            wait_s=workers.wait_s,
+            attempts=workers.attempts,
+            batch_timeout_s=workers.batch_timeout_s,
+            retry_s=settings.retry_full_s,
+        )
+        self._pool = WorkerPool(
+            workers,
+            settings.children,
+            StartEncoder(encoder.model_dump(mode="json"), workers.device, workers.threads),
+            mailbox,
+            on_ready=lambda number: self._encode(self.encoding.worker_ready(number, time.monotonic())),
+            on_encoded=self._encoded,
+            on_lost=lambda number, how: self._encode(
+                self.encoding.worker_lost(number, how, time.monotonic())
+            ),
+        )
+        training = settings.training
+        self._planner = Planner(settings.planner, training, epochs=training.detector.epochs)
+        self._planner.tallies = self._figures.tallies
+        self._trainer = self._open_trainer(folder, mailbox)
+        self._count_log(0, self.last_position)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every upload taken is answered and every encoded frame is written."""
+        return self.state.idle and not self.encoding.writing and not self._writes.outstanding
+
+    @property
+    def children(self) -> list[Child]:
+        """The running child processes."""
+        trainer = self._trainer.child
+        return [*self._pool.children, *([] if trainer is None else [trainer])]
+
+    def received(self, routing_id: bytes, key: str, message: Message) -> None:
+        """A message has come from an authenticated edge."""
+        before = self.state.sessions.get(key)
+        self.perform(self.state.received(routing_id, key, message, time.monotonic()))
+        session = self.state.sessions.get(key)
+        if session is None:
+            return
+        if session is not before:
+            self._planner.subscribers[key] = session.devices
+            _log.info("edge %s is connected", key)
+        if session.report is not None:
+            self._planner.reports[key] = session.report
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self._pool.tick(now)
+        self._encode(self.encoding.tick(now))
+        before = set(self.state.sessions)
+        self.perform(self.state.tick(now))
+        for key in before - set(self.state.sessions):
+            _log.info("edge %s is silent and counts as gone", key)
+        self._trainer.perform(self._trainer.rounds.tick(now))
+
+    def check_rights(self) -> None:
+        """Look at the allow list again; sessions of removed keys end."""
+        try:
+            self._allow.reload()
+        except ConfigError as error:
+            if str(error) != self._bad_list:
+                _log.error("the allow list stays as it was: %s", error)
+            self._bad_list = str(error)
+            return
+        self._bad_list = ""
+        rights = self._rights()
+        if rights != self.state.rights:
+            for key in set(self.state.rights) - set(rights):
+                _log.info("key %s was taken off the allow list", key)
+            self.perform(self.state.rights_changed(rights))
+
+    def plan(self) -> None:
+        """Ask the planner again, tell the edges, and let the trainer know whether it is its turn."""
+        workers = max(1, self._settings.workers.workers)
+        if self._figures.packets:
+            self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers
+        if self._counted and self._planner.update() and self._planner.newest is not None:
+            _log.info("plan: %s", self._planner.newest.sentence)
+        message = self._planner.message()
+        if message is not None:
+            self.perform(self.state.plan_changed(message))
+        self._train()
+
+    def stop(self) -> None:
+        """Take nothing new; what is under way goes on until :attr:`settled`."""
+        self.state.stop()
+        self.encoding.stop()
+        self._pool.stop()
+
+    def farewell(self) -> None:
+        """Tell every edge, and the trainer to save its work and end."""
+        self.perform(self.state.farewell())
+        self._trainer.perform(self._trainer.rounds.stop())
+
+    def close(self) -> None:
+        """End the store's threads after what they have in work."""
+        self._writes.close()
+        self._reads.close()
+        self.last_position = max(self.last_position, self._store.last_position)
+
+    def status(self) -> dict[str, Any]:
+        """The node's part of the status file."""
+        peers = {}
+        for key, session in self.state.sessions.items():
+            device = self.state.rights.get(key)
+            peers[key] = {
+                "name": "" if device is None else device.name,
+                "connected": True,
+                "held_position": session.window.held,
+                "sent_position": session.window.through,
+                "software": session.software,
+            }
+        return {
+            "key": self._key,
+            "log_id": self._store.log_id,
+            "log_position": self.last_position,
+            "frames_pending": self._store.pending_count,
+            "frames_in_encoders": self.encoding.held,
+            "encoded": self._figures.status(),
+            "devices": {
+                key: {"frames": t.frames, "jpeg_bytes": t.jpeg_bytes, "packet_bytes": t.packet_bytes}
+                for key, t in self._figures.tallies.items()
+            },
+            "peers": peers,
+            "workers": self._pool.status(),
+            "training": self._trainer.status(),
+            "plan": self._planner.status(),
+            "store_full": self._full,
+        }
+
+    def perform(self, instructions: Sequence[Instruction]) -> None:
+        """Carry out instructions of the session state machine."""
+        for instruction in instructions:
+            match instruction:
+                case Send(routing_id, message, key):
+                    if not self._send(routing_id, key, message):
+                        self.state.unreachable(routing_id, key)
+                case Commit():
+                    self._commit(instruction)
+                case ReadLog():
+                    self._read_log(instruction)
+                case ReadBlob():
+                    self._read_blob(instruction)
+
+    def _commit(self, commit: Commit) -> None:
+        def committed(outcomes: list[CommitOutcome]) -> None:
+            if self._full:
+                _log.info("the store has room again; uploads are accepted")
+            self._full = False
+            self.perform(self.state.committed(outcomes))
+            self._encode(self.encoding.frames_committed(time.monotonic()))
+
+        def failed(error: Exception) -> None:
+            full = isinstance(error, StoreFullError)
+            if not (full and self._full):
+                _log.error("uploads are refused for now: %s", error)
+            self._full = full
+            self.perform(self.state.commit_failed(str(error), full=full, now=time.monotonic()))
+
+        self._writes.run(lambda: self._store.commit_frames(commit.frames), committed, failed)
+
+    def _read_log(self, request: ReadLog) -> None:
+        def read() -> LogPage:
+            return self._store.read(
+                request.after, request.limit, request.max_bytes, request.devices, request.kinds
+            )
+
+        def done(page: LogPage) -> None:
+            for sentence in page.damaged:
+                _log.error("%s", sentence)
+            self.perform(self.state.page_read(request.session, page))
+
+        def failed(error: Exception) -> None:
+            _log.error("the log cannot be read: %s", error)
+            self.perform(self.state.page_read(request.session, None))
+
+        self._reads.run(read, done, failed)
+
+    def _read_blob(self, request: ReadBlob) -> None:
+        def read() -> tuple[int | None, bytes]:
+            total = self._store.blob_size(request.digest)
+            allowed = request.devices is None or request.devices & self._store.blob_sources(request.digest)
+            if total is None or not allowed:
+                return None, b""
+            return total, self._store.blob(request.digest, request.offset, request.length)
+
+        def done(answer: tuple[int | None, bytes]) -> None:
+            self.perform(self.state.blob_read(request.session, request, *answer))
+
+        def failed(error: Exception) -> None:
+            _log.error("content %s cannot be read: %s", request.digest.hex(), error)
+            done((None, b""))
+
+        self._reads.run(read, done, failed)
+
+    def _encoded(self, number: int, message: BatchEncoded) -> None:
+        self._encode(self.encoding.batch_encoded(number, message.batch, message.results, time.monotonic()))
+
+    def _encode(self, instructions: Sequence[EncodingInstruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Assign():
+                    self._pool.assign(instruction)
+                case Kill(worker):
+                    self._pool.kill(worker)
+                case LoadPending():
+                    self._load(instruction)
+                case FinishFrames(items):
+                    self._finish(items)
+
+    def _load(self, request: LoadPending) -> None:
+        def done(frames: list[PendingFrame]) -> None:
+            self._encode(self.encoding.loaded(frames, request.limit, time.monotonic()))
+
+        def failed(error: Exception) -> None:
+            _log.error("frames to encode cannot be read: %s", error)
+            self._encode(self.encoding.load_failed(time.monotonic()))
+
+        self._reads.run(lambda: self._store.pending_frames(request.limit, request.after), done, failed)
+
+    def _finish(self, items: tuple[Finish, ...]) -> None:
+        def done(last_position: int) -> None:
+            for item in items:
+                kind, meta, payload = record_of(item)
+                self._figures.add(item.identity.device, kind, meta, len(payload))
+                if kind is RecordKind.TOMBSTONE:
+                    number, device = item.identity.number, item.identity.device
+                    _log.warning("frame %d of %s was not encoded: %s", number, device, meta["reason"])
+            self._grew(last_position)
+            self._encode(self.encoding.finished(time.monotonic()))
+            self._train()
+
+        def failed(error: Exception) -> None:
+            _log.error("packets wait to be written: %s", error)
+            self._encode(self.encoding.finish_failed(time.monotonic()))
+
+        self._writes.run(lambda: finish_frames(self._store, items), done, failed)
+
+    def _grew(self, last_position: int) -> None:
+        self.last_position = max(self.last_position, last_position)
+        self.perform(self.state.log_grew(self.last_position))
+
+    def _count_log(self, after: int, until: int) -> None:
+        """Count the frames encoded before this start, page by page behind other reads."""
+        kinds = (RecordKind.PACKET, RecordKind.TOMBSTONE)
+
+        def done(page: LogPage) -> None:
+            for record in page.records:
+                if record.position <= until:
+                    self._figures.add_record(record)
+            if page.more and page.through < until:
+                self._count_log(page.through, until)
+                return
+            self._counted = True
+            self._train()
+
+        def failed(error: Exception) -> None:
+            _log.error("frames of earlier runs are left out of the plan: %s", error)
+            self._counted = True
+
+        if after >= until:
+            self._counted = True
+            return
+        self._reads.run(lambda: self._store.read(after, SCAN_RECORDS, SCAN_BYTES, None, kinds), done, failed)
+
+    def _open_trainer(self, folder: Path, mailbox: Mailbox[Call]) -> TrainerLink:
+        training = self._settings.training
+        history = DetectorHistory(folder / "detector")
+        history.clean()
+        in_use = history.in_use
+        rounds = TrainingRounds(
+            RoundRules(training.min_frames, training.min_new_frames, training.rounds),
+            enabled=training.strategy in ("auto", "fog") or training.starter_frames > 0,
+            rounds=history.rounds,
+            frames_used=history.frames_used,
+            detector=None if in_use is None else str(in_use),
+            own=history.own,
+        )
+        start = Start(
+            role="fog",
+            store=str(folder),
+            work_dir=str(folder / "trainer"),
+            settings=training.detector.model_dump(mode="json"),
+        )
+        return TrainerLink(
+            rounds,
+            history,
+            start=start,
+            module=training.module,
+            threads=training.detector.threads,
+            children=self._settings.children,
+            mailbox=mailbox,
+            jobs=self._writes,
+            on_decision=self._publish,
+        )
+
+    def _train(self) -> None:
+        """Tell the training state machine how many frames there are and whether it is the fog's turn."""
+        if not self._counted:
+            return
+        training, rounds = self._settings.training, self._trainer.rounds
+        planned = self._planner.strategy == "fog"
+        starter = training.starter_frames > 0 and rounds.detector is None
+        first = training.starter_frames if starter else training.min_frames
+        rules = RoundRules(first, training.min_new_frames, None if starter else training.rounds)
+        now = time.monotonic()
+        self._trainer.perform(rounds.frames_known(self._figures.trainable, self.last_position, now))
+        self._trainer.perform(rounds.allow(planned or starter, now, rules))
+
+    def _publish(self, decision: Decision) -> None:
+        """Weights that the gate has let through go into the log, for every subscribed edge."""
+        seconds = decision.metrics.get("seconds")
+        if isinstance(seconds, int | float) and seconds > 0:
+            self._planner.fog_training_s = float(seconds)
+        if not decision.deploy:
+            return
+        history = self._trainer.history
+        number = sum(entry.deploy for entry in history.decisions) - 1
+
+        def append() -> tuple[int, int]:
+            payload = history.weights.read_bytes()
+            meta = {"reason": decision.reason, "metrics": decision.metrics, "frames": decision.frames}
+            epoch = self._store.log_id
+            return self._store.append(RecordKind.WEIGHTS, self._key, epoch, number, meta, payload), len(
+                payload
+            )
+
+        def done(answer: tuple[int, int]) -> None:
+            position, size = answer
+            self._planner.detector_bytes = size
+            _log.info("the detector of %d bytes is published at log position %d", size, position)
+            self._grew(position)
+
+        def failed(error: Exception) -> None:
+            _log.error("the detector could not be published: %s", error)
+
+        self._writes.run(append, done, failed)
+
+    def _rights(self) -> dict[str, Device]:
+        return {device.key: device for device in self._allow.devices}
