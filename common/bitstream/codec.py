@@ -55,6 +55,8 @@ def encode_packet(packet: Packet) -> bytes:
     Raises:
         PacketFormatError: The packet is outside what the format can hold.
     """
+    if len(packet.source_digest) != 32:
+        raise PacketFormatError(f"a source digest has 32 bytes, not {len(packet.source_digest)}")
     classes = list(dict.fromkeys(box.name for box in packet.boxes))
     networks = [packet.background, *(o.network for o in packet.objects)]
     kinds = list(dict.fromkeys(_kind(network) for network in networks))

@@ -1,0 +1,184 @@
+"""The packet: what is written is read back, and nothing malformed gets past the parser."""
+
+import struct
+import tracemalloc
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.bitstream import decode_packet, encode_packet, label_box
+from common.bitstream.codec import MAX_PACKET_BYTES
+from common.errors import PacketChecksumError, PacketError, PacketFormatError, PacketVersionError
+from common.frame import Box
+from common.inr.compose import to_bytes
+from common.inr.decode import compose_packets
+from tests.packets import random_network, random_packet
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def resealed(data):
+    """``data`` with its length and checksum made right again, so that the fields themselves are tested."""
+    data = bytearray(data)
+    data[6:10] = struct.pack("<I", len(data))
+    data[-4:] = struct.pack("<I", zlib.crc32(bytes(data[:-4])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("boxes", [0, 1, 5])
+@pytest.mark.parametrize("identity", [True, False])
+def test_a_packet_survives_the_bytes(boxes, identity):
+    packet = random_packet(3, boxes=boxes, identity=identity)
+    data = encode_packet(packet)
+    again = decode_packet(data)
+    for name in ("profile", "width", "height", "labelled", "validation", "boxes", "source_digest", "identity"):
+        assert getattr(again, name) == getattr(packet, name), name
+    assert [(o.box, o.residual_scale) for o in again.objects] == [(o.box, o.residual_scale) for o in packet.objects]
+    networks = zip(
+        [packet.background, *(o.network for o in packet.objects)],
+        [again.background, *(o.network for o in again.objects)],
+        strict=True,
+    )
+    for before, after in networks:
+        assert after.w0 == before.w0
+        for old, new in zip(before.layers, after.layers, strict=True):
+            for a, b in ((old.weight, new.weight), (old.bias, new.bias)):
+                assert a.scale == b.scale
+                assert a.values.dtype == b.values.dtype
+                np.testing.assert_array_equal(a.values, b.values)
+    assert encode_packet(again) == data
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.rinr")), ids=lambda p: p.stem)
+def test_golden_packets_decode_to_their_pixels(path):
+    data = path.read_bytes()
+    packet = decode_packet(data)
+    pixels = to_bytes(compose_packets([packet]))[0].permute(1, 2, 0).numpy()
+    stored = np.load(path.with_suffix(".npy"))
+    difference = np.abs(pixels.astype(int) - stored)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.001
+    assert encode_packet(packet) == data
+
+
+def test_there_are_golden_packets():
+    assert len(list(GOLDEN.glob("*.rinr"))) >= 2
+
+
+def test_labels_keep_the_pixel_region():
+    for box in (Box(9.99, 3.01, 20.01, 7.99), Box(-5, -2.5, 3.2, 100), Box(0.03, 0.03, 0.04, 0.04)):
+        kept = label_box(box, 64, 48)
+        assert kept.region(64, 48) == box.region(64, 48)
+        assert decode_packet(encode_packet(replace(random_packet(0, boxes=0), boxes=(kept,)))).boxes == (kept,)
+    assert label_box(Box(64, 0, 70, 5), 64, 48) is None
+
+
+def test_a_packet_from_the_future_is_refused_in_one_sentence():
+    data = bytearray(encode_packet(random_packet()))
+    data[4] = 2
+    with pytest.raises(PacketVersionError, match=r"version 2, this program reads version 1; update"):
+        decode_packet(resealed(data))
+
+
+def test_damage_is_found_by_the_checksum():
+    data = bytearray(encode_packet(random_packet()))
+    data[len(data) // 2] ^= 0x10
+    with pytest.raises(PacketChecksumError):
+        decode_packet(bytes(data))
+
+
+@pytest.mark.parametrize("length", [0, 1, 9, 13, 60, 200])
+def test_truncation_is_refused(length):
+    with pytest.raises(PacketFormatError):
+        decode_packet(encode_packet(random_packet())[:length])
+
+
+def test_truncation_with_a_right_checksum_is_refused():
+    data = encode_packet(random_packet())
+    for length in range(14, len(data), 7):
+        with pytest.raises(PacketFormatError):
+            decode_packet(resealed(data[:length]))
+
+
+def test_bytes_after_the_end_are_refused():
+    data = encode_packet(random_packet())
+    with pytest.raises(PacketFormatError, match="follow the end"):
+        decode_packet(resealed(data[:-4] + b"xxxx" + data[-4:]))
+
+
+def test_too_large_a_packet_is_refused_before_it_is_read():
+    with pytest.raises(PacketFormatError, match="above the limit"):
+        decode_packet(b"RINR" + bytes(MAX_PACKET_BYTES))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"width": 5000}, "outside 1..4095"),
+        ({"boxes": (Box(0, 0, 65, 5),), "objects": ()}, "reaches over"),
+        ({"boxes": (Box(0.01, 0, 5, 5),), "objects": ()}, "steps of 1/16"),
+        ({"source_digest": b"short"}, "32 bytes, not 5"),
+        ({"profile": ""}, "empty"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_not_written(change, what):
+    with pytest.raises(PacketError, match=what):
+        encode_packet(replace(random_packet(), **change))
+
+
+def test_not_a_number_is_refused():
+    packet = random_packet(boxes=1)
+    (item,) = packet.objects
+    with pytest.raises(PacketFormatError, match="finite"):
+        encode_packet(replace(packet, objects=(replace(item, residual_scale=float("nan")),)))
+    with pytest.raises(PacketFormatError):
+        encode_packet(replace(packet, background=random_network(np.random.default_rng(0), w0=float("inf"))))
+
+
+BASE = [encode_packet(random_packet(seed, boxes=seed)) for seed in range(3)]
+
+
+@settings(max_examples=3000, deadline=None)
+@given(
+    base=st.sampled_from(BASE),
+    edits=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=6),
+    cut=st.one_of(st.none(), st.integers(0, 10**6)),
+    seal=st.booleans(),
+)
+def test_mutated_packets_raise_only_typed_errors(base, edits, cut, seal):
+    data = bytearray(base)
+    for at, value in edits:
+        # Most of a packet is weights, where any value is legal: aim half of the edits at its fields.
+        data[at % (len(data) if at % 2 else 140)] = value
+    if cut is not None:
+        del data[14 + cut % (len(data) - 14) :]
+    try:
+        packet = decode_packet(resealed(data) if seal and len(data) > 14 else bytes(data))
+    except PacketError as error:
+        assert str(error)
+        assert "\n" not in str(error)
+    else:
+        assert decode_packet(encode_packet(packet)).boxes == packet.boxes
+
+
+def test_a_hostile_header_allocates_little():
+    data = bytearray(encode_packet(random_packet(boxes=2)))
+    tracemalloc.start()
+    try:
+        for at in range(10, 140):
+            for value in (0x7F, 0xFF):
+                hostile = bytearray(data)
+                hostile[at] = value
+                try:
+                    decode_packet(resealed(hostile))
+                except PacketError:
+                    continue
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(data) + 200_000
