@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import add_json, print_json, progress
-from common.config import parse_settings
 from common.errors import DatasetError, LearningError, PacketError, UsageError
 from common.frame import Frame
 
@@ -211,7 +210,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> TrainingSettings:
     """Settings from the options, checked as those of a configuration file."""
-    import yaml
+    from pydantic import ValidationError
 
     from common.learning.settings import TrainingSettings
 
@@ -229,7 +228,15 @@ def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> Train
         "memory_bytes": round(arguments.memory * 1e9),
         "validation_images": arguments.max_val,
     }
-    return parse_settings(yaml.safe_dump(values), TrainingSettings, name="the command line")
+    try:
+        return TrainingSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = {"validation_images": "max-val", "memory_bytes": "memory", "learning_rate": "learning-rate"}
+        name = str(first["loc"][0]) if first["loc"] else "classes"
+        raise UsageError(
+            f"bad value for --{option.get(name, name)}: {first['msg']} (got {first['input']!r})"
+        ) from error
 
 
 def _classes(arguments: argparse.Namespace, packets: Sequence[Packet]) -> list[str]:

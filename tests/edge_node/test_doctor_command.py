@@ -1,0 +1,85 @@
+"""The doctor reports what this machine can do and how to mend what it cannot."""
+
+import builtins
+import json
+import socket
+
+import pytest
+
+from common.cli import build_parser, run_command
+from edge_node import doctor_command
+
+
+def run(capsys, *arguments):
+    parser, subparsers = build_parser("edge-node", "test")
+    doctor_command.add_parser(subparsers)
+    code = run_command(parser, ["doctor", *arguments])
+    return code, capsys.readouterr().out
+
+
+def test_the_report_is_one_json_object_with_every_check(capsys):
+    code, out = run(capsys, "--json")
+    report = json.loads(out)
+    assert set(report["checks"]) == {
+        "python",
+        "packages",
+        "opencv",
+        "device",
+        "nms",
+        "memory",
+        "disk",
+        "threads",
+    }
+    assert code == (0 if report["ok"] else 1)
+    assert report["checks"]["nms"]["ok"]
+    assert report["checks"]["packages"]["value"]["torch"]
+
+
+def test_the_report_for_people_has_a_line_a_check(capsys):
+    _, out = run(capsys)
+    assert [line.split()[1] for line in out.splitlines()][:3] == ["python", "packages", "opencv"]
+
+
+def test_a_missing_libgl_is_named_with_its_cure(monkeypatch):
+    real = builtins.__import__
+
+    def fail(name, *arguments, **keywords):
+        if name == "cv2":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    check = next(c for c in doctor_command.examine() if c.name == "opencv")
+    assert not check.ok
+    assert "apt-get install libgl1" in check.detail
+
+
+def test_a_check_that_breaks_is_a_finding_and_not_a_crash(monkeypatch, capsys):
+    monkeypatch.setattr(doctor_command, "_nms", lambda: 1 / 0)
+    code, out = run(capsys, "--json")
+    assert code == 1
+    assert "ZeroDivisionError" in json.loads(out)["checks"]["nms"]["detail"]
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_the_fog_of_a_configuration_is_reached_or_not(tmp_path, capsys, listening):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not listening:
+            server.close()
+        config = tmp_path / "edge.yaml"
+        config.write_text(f"fog:\n  address: tcp://127.0.0.1:{port}\n")
+        code, out = run(capsys, "--json", "--config", str(config))
+    fog = json.loads(out)["checks"]["fog"]
+    assert fog["ok"] is listening
+    assert fog["value"] == f"tcp://127.0.0.1:{port}"
+    if not listening:
+        assert code == 1
+        assert "firewalls" in fog["detail"]
+
+
+def test_a_bad_configuration_is_one_sentence(tmp_path, capsys):
+    config = tmp_path / "edge.yaml"
+    config.write_text("fgo: {}\n")
+    code, out = run(capsys, "--json", "--config", str(config))
+    assert (code, out) == (2, "")
