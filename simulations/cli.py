@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.cli import build_parser, run_command
+from simulations import loopback, sweep_command
 from simulations import run_command as run_module
-from simulations import sweep_command
 
 __all__ = ["main"]
 
@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, subparsers = build_parser(
         "simulate", "Deployments on this machine and the cost model over scenarios."
     )
+    loopback.add_parser(subparsers)
     run_module.add_parser(subparsers)
     sweep_command.add_parser(subparsers)
     return run_command(parser, argv)
