@@ -29,8 +29,11 @@ class LadderSettings(Settings):
     outer_bits: Literal[8, 16] = Field(
         16, description="bits a weight of the first layer and a bias; 8 costs about 0.8 dB"
     )
-    steps: int = Field(ge=10, le=100_000, description="optimizer steps a round; each round anneals to zero")
-    rounds: int = Field(ge=1, le=50, description="rounds at most; after a miss the network grows or goes on")
+    steps: int = Field(
+        ge=10, le=100_000, description="optimizer steps of the first round; each later one has twice as many"
+    )
+    rounds: int = Field(ge=1, le=50, description="rounds at most; each anneals to zero")
+    rung_gain_db: float = Field(gt=0, le=20, description="what one size more adds in PSNR, dB, roughly")
     pixels: int = Field(ge=64, le=65_536, description="pixels of each network a step")
     learning_rate: float = Field(
         gt=0, le=0.1, description="peak of Adam's rate at width 42; scaled by 42/width"
@@ -50,11 +53,12 @@ def _sizes(*pairs: tuple[int, int]) -> tuple[NetworkSize, ...]:
 
 
 BACKGROUND = LadderSettings(
-    sizes=_sizes((14, 5), (20, 5), (28, 5), (34, 5), (42, 5), (52, 5), (64, 5), (80, 5), (96, 5)),
+    sizes=_sizes((14, 5), (20, 5), (28, 5), (34, 5), (42, 5), (52, 5), (64, 5), (80, 5), (96, 5), (112, 5)),
     weight_bits=8,
     outer_bits=16,
-    steps=800,
-    rounds=6,
+    steps=400,
+    rounds=5,
+    rung_gain_db=1.0,
     pixels=2048,
     learning_rate=1.5e-3,
 )
@@ -62,8 +66,9 @@ OBJECT = LadderSettings(
     sizes=_sizes((10, 3), (15, 3), (20, 3), (28, 3), (38, 3), (52, 3), (72, 3)),
     weight_bits=16,
     outer_bits=16,
-    steps=500,
-    rounds=6,
+    steps=300,
+    rounds=5,
+    rung_gain_db=3.0,
     pixels=1024,
     learning_rate=1.5e-3,
 )

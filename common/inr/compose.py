@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from common.inr.siren import SirenStack
 from common.inr.tiles import Regions, evaluate_tiles
 
-__all__ = ["BackgroundPart", "Canvas", "ObjectPart", "compose", "to_bytes"]
+__all__ = ["BackgroundPart", "Canvas", "ObjectPart", "compose", "owners", "to_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,16 @@ def compose(
     if placed:
         _add_residuals(canvas, out.view(-1, 3), placed, chunk)
     return out.view(count, canvas.height, canvas.width, 3).permute(0, 3, 1, 2)
+
+
+def owners(regions: Sequence[tuple[int, int, int, int]], height: int, width: int) -> npt.NDArray[np.int64]:
+    """Which of ``regions`` (x0, y0, x1, y1) owns each coded pixel: (height, width), -1 for none."""
+    owner = np.full((height, width), -1)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in regions]
+    for index in sorted(range(len(regions)), key=lambda i: (-areas[i], i)):
+        x0, y0, x1, y1 = regions[index]
+        owner[y0:y1, x0:x1] = index
+    return owner
 
 
 def to_bytes(pixels: Tensor) -> Tensor:

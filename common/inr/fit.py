@@ -54,7 +54,7 @@ class Samples:
         return columns[:, :2].contiguous(), columns[:, 2:5]
 
     def squared_error(self, stack: SirenStack) -> Tensor:
-        """Mean squared error (N,) float64 of each network over its pixels that count and the three channels."""
+        """Mean squared error (N,) float64 of each network over its pixels that count and three channels."""
         region, first = tile_runs(self.count)
         index = first[:, None] + torch.arange(TILE, device=first.device)
         count = self.count[region]
@@ -84,8 +84,8 @@ def fit_round(
 ) -> SirenStack:
     """One annealed round of Adam: linear warm-up, cosine decay to zero, squared error.
 
-    Annealing to zero makes the last weights of a round its best, so no step has to look at the loss: nothing is
-    copied to the host and no state is saved inside a round.
+    Annealing to zero makes the last weights of a round its best, so no step has to look at the loss: nothing
+    is copied to the host and no state is saved inside a round.
 
     Args:
         stack: N networks to start from; not changed.
@@ -94,8 +94,8 @@ def fit_round(
         pixels: Pixels of each network a step.
         learning_rate: Peak rate at width 42; 1.5e-3 is safe, twice that diverges on some frames.
         first_step: Where in the shuffled order of pixels to begin.
-        tick: Called with the number of steps done every 10 steps; returns how many steps the round shall have in
-            all (fewer than planned when time runs short); the decay then reaches zero there.
+        tick: Called with the number of steps done every 10 steps; returns how many steps the round shall have
+            in all (fewer than planned when time runs short); the decay then reaches zero there.
 
     Returns:
         The fitted networks.
@@ -103,7 +103,7 @@ def fit_round(
     tensors = [t.detach().clone().requires_grad_(True) for t in stack.tensors]
     fitted = SirenStack(stack.architecture, tensors[0::2], tensors[1::2], stack.w0)
     peak = learning_rate * REFERENCE_WIDTH / stack.architecture.width
-    # One step updates the tensors of all networks: Adam works number by number, so stacked networks stay independent.
+    # One step updates the tensors of all networks: Adam works number by number, so networks stay independent.
     optimizer = torch.optim.Adam(tensors, lr=peak, betas=ADAM_BETAS, eps=1e-12, fused=True)
     step, warm_up = 0, min(20, max(1, steps // 10))
     while step < steps:
@@ -129,8 +129,8 @@ def fit_round(
 def widen(stack: SirenStack, architecture: Architecture, generator: torch.Generator) -> SirenStack:
     """The same functions in wider networks of the same depth, ready to be fitted further.
 
-    New neurons get fresh incoming weights and outgoing weights of zero (Net2Net, Chen et al. 2016, section 2.2,
-    without copies: their sines would stay equal).
+    New neurons get fresh incoming weights and outgoing weights of zero (Net2Net, Chen et al. 2016, section
+    2.2, without copies: their sines would stay equal).
 
     Raises:
         ValueError: The depth differs or the width shrinks.

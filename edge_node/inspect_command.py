@@ -1,0 +1,77 @@
+"""``edge-node inspect``: what packets hold, without decoding them to pixels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.bitstream import Network, Packet
+from common.cli import add_json, print_json
+from edge_node.packet_files import find_packets, read_packet
+
+__all__ = ["add_parser", "describe"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``inspect`` to the edge node's commands."""
+    parser = subparsers.add_parser(
+        "inspect", help="show what packets hold", description="Show what packets hold."
+    )
+    parser.add_argument("path", metavar="PATH", help="one .rinr packet or a folder of them")
+    add_json(parser)
+    parser.set_defaults(command=_inspect)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    described = [describe(file, read_packet(file)) for file in find_packets(arguments.path)]
+    if arguments.json:
+        print_json({"packets": described})
+    else:
+        for entry in described:
+            sys.stdout.write(_sentence(entry))
+    return 0
+
+
+def describe(path: Path, packet: Packet) -> dict[str, Any]:
+    """One packet as plain values: sizes in pixels and bytes, boxes in coded pixels."""
+    identity = packet.identity
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "profile": packet.profile,
+        "width": packet.width,
+        "height": packet.height,
+        "labelled": packet.labelled,
+        "validation": packet.validation,
+        "source_digest": packet.source_digest.hex(),
+        "identity": None
+        if identity is None
+        else {"device": identity.device, "epoch": identity.epoch, "number": identity.number},
+        "boxes": [{"class": b.name, "x0": b.x0, "y0": b.y0, "x1": b.x1, "y1": b.y1} for b in packet.boxes],
+        "background": _network(packet.background),
+        "objects": [
+            {"box": o.box, "residual_scale": o.residual_scale, **_network(o.network)} for o in packet.objects
+        ],
+    }
+
+
+def _network(network: Network) -> dict[str, Any]:
+    tensors = [t.values for layer in network.layers for t in (layer.weight, layer.bias)]
+    return {
+        "size": f"{network.width}x{network.depth}",
+        "parameters": network.parameters,
+        "bytes": sum(values.nbytes for values in tensors),
+    }
+
+
+def _sentence(entry: dict[str, Any]) -> str:
+    objects = ", ".join(f"{o['size']} for box {o['box']}" for o in entry["objects"]) or "none"
+    marks = [name for name in ("labelled", "validation") if entry[name]]
+    background = entry["background"]
+    return (
+        f"{entry['file']}: {entry['bytes']:,} bytes, {entry['profile']}, {entry['width']}x{entry['height']}, "
+        f"{', '.join(marks) or 'unlabelled'}, {len(entry['boxes'])} boxes; "
+        f"background {background['size']} ({background['bytes']:,} bytes), objects {objects}\n"
+    )

@@ -1,0 +1,73 @@
+"""Quality of written packets, measured by decoding them against the recorded frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from common.bitstream import decode_packet
+from common.frame import Frame
+from common.images import decode_image, scale_to_width
+from common.inr.compose import to_bytes
+from common.inr.decode import compose_packets
+from common.quality import frame_quality
+from fog_node.encoder_settings import EncoderSettings
+
+__all__ = ["QualityTally", "packet_quality"]
+
+
+def packet_quality(
+    frame: Frame, packet: bytes, device: torch.device | str = "cpu"
+) -> tuple[float | None, list[float]]:
+    """PSNR in dB over 8-bit RGB outside every box (None: no such pixel) and inside each box of the frame."""
+    parsed = decode_packet(packet)
+    image, scale = scale_to_width(decode_image(frame.image), parsed.width)
+    height, width = image.shape[:2]
+    regions = [r for b in frame.boxes if (r := b.scaled(scale, scale).region(width, height)) is not None]
+    decoded = to_bytes(compose_packets([parsed], device=device))[0].permute(1, 2, 0).cpu().numpy()
+    return frame_quality(decoded, image, regions)
+
+
+class QualityTally:
+    """Adds up the quality of packets.
+
+    Args:
+        settings: The targets.
+        device: Where to decode.
+    """
+
+    def __init__(self, settings: EncoderSettings, device: torch.device) -> None:
+        self._settings = settings
+        self._device = device
+        self._backgrounds: list[float] = []
+        self._objects: list[float] = []
+        self.reached = 0
+        self.missed: list[str] = []
+
+    def add(self, frame: Frame, packet: bytes) -> None:
+        """Measure one frame's packet."""
+        background, objects = packet_quality(frame, packet, self._device)
+        self._backgrounds += [] if background is None else [background]
+        self._objects += objects
+        on_target = background is None or background >= self._settings.background_psnr
+        if on_target and all(db >= self._settings.object_psnr for db in objects):
+            self.reached += 1
+        else:
+            inside = ", ".join(f"{db:.2f}" for db in objects) or "-"
+            outside = "-" if background is None else f"{background:.2f}"
+            self.missed.append(f"{frame.name}: background {outside} dB, objects {inside} dB")
+
+    @property
+    def objects(self) -> int:
+        """Boxes measured."""
+        return len(self._objects)
+
+    @property
+    def background_psnr_db(self) -> float | None:
+        """Mean over the frames, dB."""
+        return float(np.mean(self._backgrounds)) if self._backgrounds else None
+
+    @property
+    def object_psnr_db(self) -> float | None:
+        """Mean over all boxes, dB; None without boxes."""
+        return float(np.mean(self._objects)) if self._objects else None
