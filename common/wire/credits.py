@@ -54,7 +54,8 @@ class SendWindow:
     def room(self) -> tuple[int, int]:
         """(records, payload bytes) that may be sent now; (0, 0) for none.
 
-        With nothing in flight one record of any size may go, so the bytes are at least 1.
+        While there is room the next record goes whatever its size (as ``FogStore.read`` gives at
+        least one): the window is exceeded by less than one record, and never stands still.
         """
         records = self._records - len(self._sent)
         size = self._bytes - self._bytes_in_flight

@@ -28,8 +28,10 @@ MAX_HEADER_BYTES = 400_000
 MAX_DEPTH = 4
 """Nesting of maps and arrays: header > list of boxes > box, and one to spare for a newer version."""
 
-MAX_ITEMS = 4_096
-"""Elements of one map or array: above the longest legal list."""
+MAX_ITEMS = 1_024
+"""Elements of one map or array: above the longest legal list. msgpack reserves what an array promises,
+down to its own depth limit of 1,024, so this and ``MAX_HEADER_BYTES`` keep what a hostile header
+costs below 32 MiB."""
 
 _TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Message)}
 

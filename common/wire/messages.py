@@ -25,6 +25,7 @@ from common.store.records import INLINE_LIMIT_BYTES, Record, RecordKind
 __all__ = [
     "ANY_DEVICE",
     "MAX_BOXES",
+    "MAX_NUMBERS",
     "MAX_PAYLOAD_BYTES",
     "PROTOCOL_VERSION",
     "Accepted",
@@ -51,6 +52,9 @@ PROTOCOL_VERSION = 1
 
 MAX_BOXES = 1_000
 """Boxes of one frame."""
+
+MAX_NUMBERS = 1_000
+"""Frame numbers of one Accepted."""
 
 MAX_PAYLOAD_BYTES = 64 << 20
 """Bytes of a payload frame (64 MiB): the ceiling of the setting ``max_message_bytes``."""
@@ -291,7 +295,7 @@ class Accepted:
     """
 
     epoch: U64
-    numbers: Annotated[tuple[U64, ...], Field(max_length=4_000)]
+    numbers: Annotated[tuple[U64, ...], Field(max_length=MAX_NUMBERS)]
 
 
 @dataclass(frozen=True, slots=True)
