@@ -55,7 +55,6 @@ class DetectorHistory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.weights = folder / "weights.safetensors"
-        self.incoming = folder / "received.safetensors"
         self._path = folder / "metrics.json"
         folder.mkdir(parents=True, exist_ok=True)
         self._decisions = self._load()
@@ -89,6 +88,10 @@ class DetectorHistory:
     def knows(self, digest: str) -> bool:
         """Whether received weights of this content hash (hex) were decided on before."""
         return any(entry.digest == digest and entry.source == "received" for entry in self._decisions)
+
+    def incoming(self, digest: str) -> Path:
+        """Where received weights of this content hash (hex) wait for their decision."""
+        return self.folder / f"received-{digest[:16]}.safetensors"
 
     def decide(
         self,
@@ -125,12 +128,15 @@ class DetectorHistory:
         self._decisions = [*self._decisions, decision][-ENTRIES:]
         text = json.dumps({"decisions": [asdict(entry) for entry in self._decisions]}, indent=1)
         write_durably(self._path, text.encode())
+        if source == "received" and weights:
+            Path(weights).unlink(missing_ok=True)
         return decision
 
     def clean(self) -> None:
         """Remove half-written files of an earlier run."""
-        for path in self.folder.glob("*.part"):
-            path.unlink(missing_ok=True)
+        for pattern in ("*.part", "received-*.safetensors"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _load(self) -> list[Decision]:
         if not self._path.exists():

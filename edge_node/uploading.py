@@ -64,6 +64,7 @@ class Uploading:
         self._request: LoadUploads | None = None
         self._more = True
         self._retry_at: float | None = None
+        self._stopped = False
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +120,10 @@ class Uploading:
         self._retry_at = now + self._retry_s
         return []
 
+    def stop(self) -> None:
+        """Send nothing more; what is in flight may still be answered."""
+        self._stopped = True
+
     def tick(self, now: float) -> list[UploadInstruction]:
         """Time has passed."""
         if self._retry_at is not None and now >= self._retry_at:
@@ -127,7 +132,13 @@ class Uploading:
         return self._fill(now)
 
     def _fill(self, now: float) -> list[UploadInstruction]:
-        if not self._open or self._request is not None or not self._more or self._retry_at is not None:
+        if (
+            self._stopped
+            or not self._open
+            or self._request is not None
+            or not self._more
+            or self._retry_at is not None
+        ):
             return []
         frames = min(self._window_frames, self._fog_frames) - len(self._in_flight)
         size = self._window_bytes - sum(self._in_flight.values())

@@ -1,0 +1,164 @@
+"""Fetches one large payload or original at a time, in chunks, into the edge's store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from common.errors import MessageError, StoreFullError
+from common.jobs import Jobs
+from common.store.contract import EdgeStore
+from common.wire.messages import Chunk, Fetch
+from common.wire.transfer import BlobReceiver
+from edge_node.receiving import FetchBlob
+
+__all__ = ["Fetcher"]
+
+FULL_RETRY_S = 2.0
+"""Seconds between two attempts while the disk is full."""
+
+DAMAGED_TRIES = 4
+"""Attempts at content that arrives damaged before it is passed over."""
+
+_log = logging.getLogger(__name__)
+
+
+class Fetcher:
+    """Carries out :class:`edge_node.receiving.FetchBlob`; files are touched in the store's thread only.
+
+    Args:
+        store: The edge's store.
+        jobs: The store's thread.
+        send: Sends a Fetch.
+        done: Called with the request and whether its content is in the store now.
+    """
+
+    def __init__(
+        self,
+        store: EdgeStore,
+        jobs: Jobs,
+        *,
+        send: Callable[[Fetch], None],
+        done: Callable[[FetchBlob, bool], None],
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._send = send
+        self._done = done
+        self._request: FetchBlob | None = None
+        self._receiver: BlobReceiver | None = None
+        self._chunk_bytes = 0
+        self._damaged = 0
+        self._retry_at: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a fetch is under way."""
+        return self._request is not None
+
+    def begin(self, request: FetchBlob, chunk_bytes: int) -> None:
+        """Begin; at most ``chunk_bytes`` are asked for at a time."""
+        self._damaged = 0
+        self._begin(request, chunk_bytes)
+
+    def _begin(self, request: FetchBlob, chunk_bytes: int) -> None:
+        self._request, self._receiver, self._chunk_bytes = request, None, chunk_bytes
+        self._retry_at = None
+
+        def look() -> BlobReceiver | None:
+            if self._store.has_blob(request.digest):
+                return None
+            return BlobReceiver(self._store.incoming_folder, request.digest, request.size, chunk_bytes)
+
+        def found(receiver: BlobReceiver | None) -> None:
+            if request is not self._request:
+                return
+            if receiver is None:
+                self._end(True)
+                return
+            self._receiver = receiver
+            self._ask()
+
+        self._jobs.run(look, found, lambda error: self._failed(request, error))
+
+    def cancel(self) -> None:
+        """The session has ended; what was received stays on disk and is continued later."""
+        self._request = self._receiver = None
+        self._retry_at = None
+
+    def chunk(self, chunk: Chunk) -> None:
+        """A chunk has come."""
+        request, receiver = self._request, self._receiver
+        if request is None or receiver is None or chunk.digest != request.digest:
+            return
+
+        def take() -> None:
+            receiver.accept(chunk)
+            if receiver.complete:
+                self._keep(request, receiver)
+
+        def taken(_: None) -> None:
+            if request is not self._request:
+                return
+            if receiver.complete:
+                self._end(True)
+            else:
+                self._ask()
+
+        self._jobs.run(take, taken, lambda error: self._failed(request, error))
+
+    def unavailable(self, digest: bytes, sentence: str) -> None:
+        """The fog does not give this content."""
+        if self._request is not None and self._request.digest == digest:
+            _log.warning("content %s is not to be had: %s", digest.hex(), sentence)
+            self._end(False)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        if self._retry_at is None:
+            return
+        if self._retry_at < 0:
+            self._retry_at = now + FULL_RETRY_S
+        elif now >= self._retry_at:
+            self._retry_at = None
+            if self._request is not None:
+                self._begin(self._request, self._chunk_bytes)
+
+    def _keep(self, request: FetchBlob, receiver: BlobReceiver) -> None:
+        path = receiver.verify()
+        if not request.original:
+            self._store.adopt_blob(request.digest, path)
+            return
+        self._store.store_original(request.digest, path.read_bytes())
+        receiver.discard()
+
+    def _ask(self) -> None:
+        fetch = None if self._receiver is None else self._receiver.request()
+        if fetch is None:
+            # Everything was received before a restart, only not taken over.
+            request, receiver = self._request, self._receiver
+            if request is not None and receiver is not None:
+                self._jobs.run(
+                    lambda: self._keep(request, receiver),
+                    lambda _: self._end(True) if request is self._request else None,
+                    lambda error: self._failed(request, error),
+                )
+            return
+        self._send(fetch)
+
+    def _failed(self, request: FetchBlob, error: Exception) -> None:
+        if request is not self._request:
+            return
+        self._damaged += isinstance(error, MessageError)
+        if isinstance(error, StoreFullError) or (self._damaged and self._damaged < DAMAGED_TRIES):
+            # A full disk may get room, and a damaged file was emptied: both begin again after a while.
+            _log.warning("content %s will be fetched again: %s", request.digest.hex(), error)
+            self._retry_at = -1.0
+            return
+        _log.error("content %s cannot be kept: %s", request.digest.hex(), error)
+        self._end(False)
+
+    def _end(self, there: bool) -> None:
+        request, self._request, self._receiver = self._request, None, None
+        if request is not None:
+            self._done(request, there)
