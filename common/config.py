@@ -133,10 +133,16 @@ def _fields(model: type[Settings], location: tuple[str | int, ...]) -> Iterator[
     for part in location:
         if _is_settings(current) and part in current.model_fields:
             current = current.model_fields[part].annotation
-        # Inside a list, a mapping or an optional value: the model among its type arguments.
-        current = next(filter(_is_settings, getattr(current, "__args__", ())), current)
+        current = _settings_within(current) or current
     if _is_settings(current):
         yield from current.model_fields
+
+
+def _settings_within(annotation: Any) -> Any:
+    """The model inside a list, a mapping or an optional value, nested as they may be; else None."""
+    if _is_settings(annotation):
+        return annotation
+    return next(filter(None, map(_settings_within, getattr(annotation, "__args__", ()))), None)
 
 
 def _is_settings(value: Any) -> bool:
