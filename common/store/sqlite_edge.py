@@ -44,7 +44,7 @@ SCHEMA = """
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY,
-    device TEXT NOT NULL, epoch INTEGER NOT NULL, source_key TEXT NOT NULL UNIQUE,
+    device TEXT NOT NULL, epoch INTEGER NOT NULL, source_key BLOB NOT NULL UNIQUE,
     digest BLOB NOT NULL, size INTEGER NOT NULL, facts TEXT NOT NULL, held_out INTEGER NOT NULL,
     checksum BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', reason TEXT,
     kept INTEGER NOT NULL DEFAULT 1, image BLOB
@@ -123,7 +123,7 @@ class SqliteEdgeStore:
         """The number given to this source key."""
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT number FROM outbox WHERE source_key = ?", (source_key,)
+                "SELECT number FROM outbox WHERE source_key = ?", (_key(source_key),)
             ).fetchone()
         return None if row is None else int(row[0])
 
@@ -153,7 +153,15 @@ class SqliteEdgeStore:
                     frame = marked(frame, mark(number))
                     digest, facts = frame.digest, json_text(frame_facts(frame))
                     inline = self._keep(digest, frame.image, written)
-                    columns = (number, self._device, signed(self.epoch), source_key, digest, size, facts)
+                    columns = (
+                        number,
+                        self._device,
+                        signed(self.epoch),
+                        _key(source_key),
+                        digest,
+                        size,
+                        facts,
+                    )
                     connection.execute(
                         "INSERT INTO outbox (number, device, epoch, source_key, digest, size, facts, "
                         "held_out, checksum, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -453,3 +461,8 @@ class SqliteEdgeStore:
             for digest in digests:
                 if not self._is_wanted(digest):
                     self._blobs.delete(digest)
+
+
+def _key(source_key: str) -> bytes:
+    """A source key as bytes: a path need not be legal text."""
+    return source_key.encode("utf-8", "surrogateescape")

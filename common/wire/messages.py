@@ -53,6 +53,9 @@ PROTOCOL_VERSION = 1
 MAX_BOXES = 1_000
 """Boxes of one frame."""
 
+MAX_NAME = 255
+"""Characters of a frame's name."""
+
 MAX_NUMBERS = 1_000
 """Frame numbers of one Accepted."""
 
@@ -140,7 +143,7 @@ class Upload:
 
     epoch: U64
     number: U64
-    name: Annotated[str, Field(max_length=255)]
+    name: Annotated[str, Field(max_length=MAX_NAME)]
     width: Annotated[int, Field(ge=1, le=65_535)]
     height: Annotated[int, Field(ge=1, le=65_535)]
     labelled: bool
@@ -161,7 +164,8 @@ class Upload:
         return cls(
             epoch=frame.identity.epoch,
             number=frame.identity.number,
-            name=frame.name,
+            # A file name need not be legal text, nor short; it only serves people here.
+            name=frame.name.encode("utf-8", "replace").decode("utf-8")[:MAX_NAME],
             width=frame.width,
             height=frame.height,
             labelled=frame.labelled,

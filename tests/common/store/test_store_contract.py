@@ -385,6 +385,12 @@ class TestOutbox:
         assert edge.record_frame("key", frame(0)) == 0
         assert edge.outbox_state().recorded == 1
 
+    def test_any_file_name_is_a_source_key(self, edge):
+        odd = "caf\udce9.jpg"
+        edge.record_frame(odd, dataclasses.replace(frame(0), name=odd), never)
+        assert edge.recorded(odd) == 0
+        assert edge.unacknowledged(1, 1 << 20)[0].name == odd
+
     def test_contiguous_blocks_are_marked_validation(self, edge):
         for number in range(12):
             edge.record_frame(str(number), frame(number), lambda n: n % 10 >= 8)

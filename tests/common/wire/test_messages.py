@@ -71,6 +71,11 @@ def test_a_frame_survives_its_upload():
     assert decode(encode(wire.Upload.of(FRAME))).to_frame(KEY) == FRAME
 
 
+def test_any_file_name_can_be_uploaded():
+    upload = wire.Upload.of(dataclasses.replace(FRAME, name="caf\udce9" + "x" * 300))
+    assert decode(encode(upload)).name == "caf?" + "x" * 251
+
+
 def test_a_record_survives_its_message():
     for record in (
         RECORD,
