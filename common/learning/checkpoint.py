@@ -68,7 +68,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "ema_updates": checkpoint.ema_updates,
     }
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-    write_durably(path, save(tensors, {"format": FORMAT, "numbers": json.dumps(numbers)}))
+    write_durably(path, save(tensors, {FORMAT: json.dumps(numbers)}))
 
 
 def read_checkpoint(path: Path, round_id: str) -> Checkpoint | None:
@@ -79,8 +79,8 @@ def read_checkpoint(path: Path, round_id: str) -> Checkpoint | None:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            numbers: dict[str, Any] = json.loads(metadata.get("numbers", "{}"))
-            if metadata.get("format") != FORMAT or numbers.get("round_id") != round_id:
+            numbers: dict[str, Any] = json.loads(metadata.get(FORMAT, "{}"))
+            if numbers.get("round_id") != round_id:
                 return None
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError):

@@ -50,6 +50,8 @@ class ResidentLoader:
         self.dataset = _Frames(sampler)
         self.batch_size = sampler.batch
         self.epoch = 0
+        self.left = 0
+        """Batches still to come in this epoch."""
         self._settings = settings
 
     def __len__(self) -> int:
@@ -57,7 +59,9 @@ class ResidentLoader:
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         settings = self._settings
+        self.left = len(self)
         for frames, flip in self.sampler.epoch(self.epoch):
+            self.left -= 1
             yield decode_batch(
                 self.sampler.store, frames, settings.imgsz, flip=flip, supersample=settings.supersample
             )
@@ -84,6 +88,7 @@ class ResidentTrainer(DetectionTrainer):
     ema: Any
     optimizer: Any
     loss_items: Any
+    train_loader: Any
 
     def __init__(
         self,
@@ -151,12 +156,13 @@ class ResidentTrainer(DetectionTrainer):
         return False
 
     def checkpoint(self) -> Checkpoint:
-        """Where the training stands; an epoch that was cut short by :attr:`interrupted` is begun again."""
+        """Where the training stands; an epoch that was cut short is begun again."""
+        cut_short = self.interrupted and self.train_loader.left > 0
         state = self.optimizer.state_dict()["state"]
         tensors = {i: {k: v for k, v in s.items() if isinstance(v, Tensor)} for i, s in state.items()}
         return Checkpoint(
             round_id=self.round_id,
-            next_epoch=self.epoch if self.interrupted else self.epoch + 1,
+            next_epoch=self.epoch if cut_short else self.epoch + 1,
             steps=self.steps,
             seconds=self.seconds,
             ema_updates=self.ema.updates,

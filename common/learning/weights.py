@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "residual-inr-detector"
-VERSION = "1"
+VERSION = 1
 MAX_WEIGHTS_BYTES = 1 << 30
 """Bound on a weights file, bytes; YOLOv8x in 32 bit has 0.27 GB."""
 MAX_HEADER_BYTES = 1 << 20
@@ -77,14 +77,14 @@ def encode_weights(weights: DetectorWeights, *, half: bool = False) -> bytes:
                 )
             tensor = tensor.clamp(-_HALF_MAX, _HALF_MAX).half() if half else tensor.float()
         tensors[name] = tensor.detach().cpu().contiguous()
-    metadata = {
-        "format": FORMAT,
+    about = {
         "version": VERSION,
         "model": weights.model,
-        "classes": json.dumps(list(weights.classes)),
-        "imgsz": str(weights.imgsz),
+        "classes": list(weights.classes),
+        "imgsz": weights.imgsz,
     }
-    return save(tensors, metadata)
+    # One key only: safetensors writes several in a random order, and equal weights must have equal bytes.
+    return save(tensors, {FORMAT: json.dumps(about)})
 
 
 def decode_weights(
@@ -224,28 +224,26 @@ def _header_shapes(header: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def _metadata(header: Mapping[str, Any]) -> dict[str, Any]:
     """Checked ``model``, ``classes`` and ``imgsz``."""
     metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+    text = metadata.get(FORMAT) if isinstance(metadata, dict) else None
+    try:
+        about = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
         raise LearningError(
-            "the safetensors file holds no detector of this system: its metadata lack the format"
+            f"the safetensors file holds no detector of this system: its metadata lack {FORMAT}"
         )
-    if metadata.get("version") != VERSION:
+    if about.get("version") != VERSION:
         raise LearningError(
-            f"the weights are of format version {str(metadata.get('version'))[:20]!r}, "
+            f"the weights are of format version {str(about.get('version'))[:20]!r}, "
             f"this program reads {VERSION}; upgrade it"
         )
-    model, imgsz = metadata.get("model"), metadata.get("imgsz")
+    model, classes, imgsz = about.get("model"), about.get("classes"), about.get("imgsz")
     if not isinstance(model, str) or not MODEL_NAME.fullmatch(model):
         raise LearningError(f"the weights name the model {str(model)[:80]!r}, which is no plain .yaml name")
-    try:
-        classes = json.loads(metadata.get("classes", ""))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise LearningError("the weights' class list is no JSON") from error
-    if (
-        not isinstance(classes, list)
-        or not 1 <= len(classes) <= 1000
-        or not all(isinstance(c, str) for c in classes)
-    ):
-        raise LearningError("the weights' class list is no list of 1 to 1000 names")
-    if not isinstance(imgsz, str) or not re.fullmatch(r"[1-9][0-9]{0,4}", imgsz):
+    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not names or not 1 <= len(classes) <= 1000 or len(set(classes)) < len(classes):
+        raise LearningError("the weights' class list is no list of 1 to 1000 different names")
+    if not isinstance(imgsz, int) or isinstance(imgsz, bool) or not 1 <= imgsz < 100_000:
         raise LearningError(f"the weights' image size {str(imgsz)[:20]!r} is no number of pixels")
-    return {"model": model, "classes": tuple(classes), "imgsz": int(imgsz)}
+    return {"model": model, "classes": tuple(classes), "imgsz": imgsz}

@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_packets import random_packet
 from ultralytics.data.augment import LetterBox
 
 from common.inr.compose import BackgroundPart, Canvas, compose, to_bytes
@@ -13,6 +12,7 @@ from common.learning.batches import decode_batch
 from common.learning.letterbox import FILL, letterbox_content
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
+from tests.learning_packets import random_packet
 
 
 @pytest.fixture(scope="module")

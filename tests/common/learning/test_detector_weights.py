@@ -21,13 +21,8 @@ from common.learning.weights import (
     write_weights,
 )
 
-META = {
-    "format": "residual-inr-detector",
-    "version": "1",
-    "model": "yolov8n.yaml",
-    "classes": '["object"]',
-    "imgsz": "64",
-}
+FORMAT = "residual-inr-detector"
+ABOUT = {"version": 1, "model": "yolov8n.yaml", "classes": ["object"], "imgsz": 64}
 
 
 def small(state=None):
@@ -72,25 +67,36 @@ def test_weights_with_nan_are_neither_sent_nor_accepted():
     with pytest.raises(LearningError, match="NaN"):
         encode_weights(small(bad))
     with pytest.raises(LearningError, match="NaN"):
-        decode_weights(save(bad, META))
+        decode_weights(save(bad, {FORMAT: json.dumps(ABOUT)}))
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"format": "other"}, "no detector of this system"),
-        ({"version": "9"}, "version '9'"),
+        ({"version": 9}, "version '9'"),
         ({"model": "../../etc/passwd"}, "no plain .yaml name"),
         ({"model": "/tmp/evil.yaml"}, "no plain .yaml name"),
-        ({"classes": "[1]"}, "class list"),
-        ({"classes": "["}, "class list"),
-        ({"classes": "[]"}, "class list"),
-        ({"imgsz": "-1"}, "image size"),
+        ({"classes": [1]}, "class list"),
+        ({"classes": "object"}, "class list"),
+        ({"classes": []}, "class list"),
+        ({"classes": ["a", "a"]}, "class list"),
+        ({"imgsz": -1}, "image size"),
+        ({"imgsz": "64"}, "image size"),
     ],
 )
 def test_wrong_metadata_is_refused(change, sentence):
     with pytest.raises(LearningError, match=sentence):
-        decode_weights(save({"a": torch.zeros(1)}, META | change))
+        decode_weights(save({"a": torch.zeros(1)}, {FORMAT: json.dumps(ABOUT | change)}))
+
+
+def test_safetensors_of_something_else_are_refused():
+    for metadata in (None, {"format": "pt"}, {FORMAT: "["}, {FORMAT: "[]"}):
+        with pytest.raises(LearningError, match="no detector of this system"):
+            decode_weights(save({"a": torch.zeros(1)}, metadata))
+
+
+def test_equal_weights_have_equal_bytes():
+    assert len({encode_weights(small()) for _ in range(20)}) == 1
 
 
 def test_a_pickle_is_refused():
@@ -104,7 +110,10 @@ def test_a_header_that_claims_to_be_huge_is_refused_before_it_is_read():
 
 
 def test_a_tensor_that_claims_to_be_huge_is_refused():
-    header = {"__metadata__": META, "a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}
+    header = {
+        "__metadata__": {FORMAT: json.dumps(ABOUT)},
+        "a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]},
+    }
     body = json.dumps(header).encode()
     with pytest.raises(LearningError, match="no valid safetensors"):
         decode_weights(struct.pack("<Q", len(body)) + body)

@@ -1,11 +1,11 @@
 """The order of frames is uniform, complete, seeded, and blind to network sizes."""
 
 import torch
-from learning_packets import random_packet
 
 from common.learning.resident import ResidentStore
 from common.learning.sampler import EpochSampler
 from common.learning.settings import TrainingSettings
+from tests.learning_packets import random_packet
 
 
 def make_sampler(frames=23, batch=4, seed=0, flip=0.5):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning_packets import random_packet
 
 from common.errors import LearningError
 from common.learning.batches import decode_batch
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.tables import Table
+from tests.learning_packets import random_packet
 
 
 def make_store(budget=1 << 24, when_full="evict", **keys):
