@@ -131,7 +131,8 @@ def edge_socket(
 ) -> S:
     """A DEALER that connects to the fog with this key; queues only while connected.
 
-    It connects again by itself with growing waits; each connection needs a new Hello.
+    It connects again by itself with growing waits; each connection needs a new Hello. Only after a
+    refusal of its key (handshake status 400) it does not try again: make a new socket.
 
     Args:
         context: Its socket type is returned.
