@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from common.learning.settings import TrainingSettings
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 from edge_node.settings import EdgeSettings
+from fog_node.encoder_settings import EncoderSettings, LadderSettings
 from fog_node.settings import FogSettings
 from simulations.loopback_scenario import LoopbackScenario
 from simulations.recordings import Recordings, write_source
@@ -30,6 +31,9 @@ __all__ = [
 
 LOCAL = "tcp://127.0.0.1"
 """Everything stays on this machine."""
+
+BACKGROUND_DEPTH, OBJECT_DEPTH = 5, 3
+"""Sine layers of the networks, as in the encoder's own table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ def fog_configuration(scenario: LoopbackScenario, recordings: Recordings) -> dic
             "background_psnr": scenario.background_psnr,
             "object_psnr": scenario.object_psnr,
             "time_budget_s": scenario.encode_seconds / frames,
+            "background": _ladder(EncoderSettings().background, scenario.background_widths, BACKGROUND_DEPTH),
+            "object": _ladder(EncoderSettings().object, scenario.object_widths, OBJECT_DEPTH),
         },
         "workers": {"workers": 1, "threads": cores},
         "training": {
@@ -163,6 +169,12 @@ def edge_configuration(
         "report_s": 1.0,
         "status_s": 0.5,
     }
+
+
+def _ladder(default: LadderSettings, widths: Sequence[int], depth: int) -> dict[str, Any]:
+    """The encoder's ladder with other sizes."""
+    sizes = [{"width": width, "depth": depth} for width in widths]
+    return {**default.model_dump(mode="json"), "sizes": sizes}
 
 
 def _cores() -> int:

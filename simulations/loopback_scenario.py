@@ -70,6 +70,12 @@ class LoopbackScenario(Settings):
     )
     background_psnr: float = Field(ge=10, le=60, description="dB asked of the background")
     object_psnr: float = Field(ge=10, le=60, description="dB asked of the objects")
+    background_widths: tuple[int, ...] = Field(
+        min_length=1, max_length=32, description="neurons of the five sine layers offered to backgrounds"
+    )
+    object_widths: tuple[int, ...] = Field(
+        min_length=1, max_length=32, description="neurons of the three sine layers offered to objects"
+    )
     encode_seconds: float = Field(gt=0, le=1e6, description="seconds that encoding all frames may take")
     imgsz: int = Field(ge=64, le=2048, multiple_of=32, description="side of the training images, pixels")
     batch: int = Field(ge=1, le=1024, description="frames a training step")
