@@ -68,6 +68,7 @@ class EdgeDaemon:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._bytes_up = self._bytes_down = 0
+        self._reached = False
         self._complaint = ""
         self._last_status: dict[str, Any] = {}
         self._mailbox: Mailbox[Call] = Mailbox()
@@ -252,10 +253,9 @@ class EdgeDaemon:
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
             | zmq.EVENT_CONNECT_RETRIED
             | zmq.EVENT_CONNECTED
-            | zmq.EVENT_HANDSHAKE_SUCCEEDED
-            | zmq.EVENT_DISCONNECTED
         )
         self._monitor = self._socket.get_monitor_socket(events)
+        self._reached = False
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
@@ -278,11 +278,14 @@ class EdgeDaemon:
             except zmq.Again:
                 return
             match event["event"]:
+                case zmq.EVENT_CONNECTED:
+                    self._reached = True
                 case zmq.EVENT_HANDSHAKE_FAILED_AUTH if event["value"] == REFUSED_STATUS:
                     self._complain(
                         f"the fog at {address} does not know this node; run there: "
                         f"fog-node allow '{self._keys.public}' --may-upload"
                     )
+                    self._fail()
                 case (
                     zmq.EVENT_HANDSHAKE_FAILED_AUTH
                     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -292,7 +295,8 @@ class EdgeDaemon:
                         f"the fog at {address} broke off the handshake; check that fog.public_key in the "
                         "configuration is that fog's public.key"
                     )
-                case zmq.EVENT_CONNECT_RETRIED:
+                    self._fail()
+                case zmq.EVENT_CONNECT_RETRIED if not self._reached:
                     self._complain(f"no fog answers at {address}; it is tried again")
                 case _:
                     pass

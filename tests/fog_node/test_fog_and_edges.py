@@ -62,3 +62,147 @@ def test_frames_travel_from_every_edge_to_every_edge(deployment, tmp_path, photo
     assert len(log) == 25
     assert inbox_of(one) == log
     assert inbox_of(two) == log
+
+
+def test_nothing_acknowledged_is_lost_or_doubled_when_the_fog_is_killed(deployment, tmp_path, photo):
+    deployment.start_fog()
+    names = [f"slow{n:03d}" for n in range(60)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)])
+    edge.settings["sources"][0]["frames_per_second"] = 60
+    edge.start()
+    for acknowledged in (10, 30):
+        edge.wait_for(lambda s, n=acknowledged: s["outbox"]["acknowledged"] >= n, "acknowledgements")
+        deployment.fog.kill()
+        deployment.fog.start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 60, "all packets", 60)
+    assert edge.status()["outbox"]["acknowledged"] == 60
+    assert edge.terminate() == 0
+    assert deployment.fog.terminate() == 0
+    log = log_of(deployment.fog)
+    assert sorted(key[2] for key in log) == list(range(60))
+    assert inbox_of(edge) == log
+
+
+def test_nothing_is_lost_or_doubled_when_an_edge_is_killed(deployment, tmp_path, photo):
+    deployment.start_fog()
+    names = [f"slow{n:03d}" for n in range(40)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)])
+    edge.settings["sources"][0]["frames_per_second"] = 80
+    edge.start()
+    edge.wait_for(lambda s: s["outbox"]["acknowledged"] >= 5, "some acknowledgements")
+    edge.kill()
+    edge.start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] >= 20, "some packets")
+    edge.kill()
+    edge.start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 40, "all packets", 60)
+    assert edge.terminate() == 0
+    assert deployment.fog.terminate() == 0
+    log = log_of(deployment.fog)
+    assert sorted(key[2] for key in log) == list(range(40))
+    assert inbox_of(edge) == log
+
+
+def test_an_unknown_key_gets_nowhere_and_is_told_how_to_get_in(deployment, tmp_path, photo):
+    deployment.start_fog()
+    source = write_frames(tmp_path / "a", photo, ["000"])
+    edge = deployment.edge("one", [source], allowed=False).start()
+    sentence = f"does not know this node; run there: fog-node allow '{edge.keys.public}' --may-upload"
+    edge.wait_for(lambda s: sentence in s["problem"], "the sentence")
+    assert edge.text().count(sentence) == 1
+    assert deployment.fog.status()["log_position"] == 0
+    arguments = [edge.keys.public, "--may-upload", "--may-subscribe", "*"]
+    subprocess.run(
+        [sys.executable, "-m", "fog_node.cli", "allow", "--config", deployment.fog.config, "--", *arguments[:1]]
+        if edge.keys.public.startswith("-")
+        else [sys.executable, "-m", "fog_node.cli", "allow", *arguments, "--config", deployment.fog.config],
+        check=True,
+    )
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 1, "the packet once it is allowed")
+
+
+def test_a_wrong_server_key_is_named(deployment, tmp_path, photo):
+    deployment.start_fog()
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000"])])
+    edge.settings["fog"]["public_key"] = edge.keys.public
+    edge.start()
+    edge.wait_for(lambda s: "check that fog.public_key" in s["problem"], "the sentence", 40)
+    assert edge.terminate() == 0
+
+
+def test_a_key_taken_off_the_list_is_disconnected(deployment, tmp_path, photo):
+    deployment.start_fog()
+    edge = deployment.edge("one").start()
+    edge.wait_for(lambda s: s["connection"] == "open", "a session")
+    deployment.allow.path.write_text("devices: []\n")
+    edge.wait_for_log("is not on the fog's allow list", 5)
+    deployment.fog.wait_for(lambda s: not any(p["connected"] for p in s["peers"].values()), "no peer", 5)
+
+
+def test_ctrl_c_drains_and_exits_0(deployment, tmp_path, photo):
+    deployment.start_fog()
+    names = [f"slow{n:03d}" for n in range(30)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    edge.wait_for(lambda s: s["outbox"]["acknowledged"] > 0, "an acknowledgement")
+    assert deployment.fog.terminate(signal.SIGINT) == 0
+    assert edge.terminate(signal.SIGINT) == 0
+    assert deployment.fog.status()["state"] == "stopped"
+    assert not deployment.fog.status()["alive"]
+
+
+def test_a_full_disk_at_the_fog_holds_uploads_until_there_is_room(deployment, tmp_path, photo):
+    deployment.start_fog(storage={"max_database_bytes": 120_000})
+    names = [f"{n:03d}" for n in range(60)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    deployment.fog.wait_for(lambda s: s["store_full"], "a full store")
+    edge.wait_for_log("was refused for now")
+    full = edge.status()["outbox"]
+    assert full["refused"] == 0
+    assert full["waiting"] > 0
+    assert deployment.fog.process.poll() is None
+    assert deployment.fog.terminate() == 0
+    deployment.fog.start(storage={"max_database_bytes": None})
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 60, "all packets once there is room")
+
+
+def test_a_frame_that_kills_encoders_becomes_a_tombstone_and_harms_no_other(deployment, tmp_path, photo):
+    deployment.start_fog()
+    names = ["000", "001poison", "002", "003refuse", "004", "005"]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 4 and s["inbox"]["tombstone"] == 2, "all records", 60)
+    assert edge.terminate() == 0
+    assert deployment.fog.terminate() == 0
+    with open_fog_store(deployment.fog.store) as store:
+        records = store.read(0, 100, 1 << 24).records
+    assert [record.number for record in records] == list(range(6)), "the order of the device is kept"
+    reasons = {record.number: record.meta.get("reason", "") for record in records}
+    assert "died 3 times on this frame (exit code 9)" in reasons[1]
+    assert "is refused by the stub" in reasons[3]
+
+
+def test_a_hung_encoder_is_killed_and_its_frame_tried_again(deployment, tmp_path, photo):
+    deployment.start_fog(workers={"batch_timeout_s": 0.3, "attempts": 2})
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000hang", "001"])]).start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 1 and s["inbox"]["tombstone"] == 1, "both records", 60)
+    deployment.fog.wait_for_log("is silent for too long and is killed")
+
+
+@pytest.mark.parametrize(
+    ("module", "command"), [("fog_node.cli", "serve"), ("edge_node.cli", "run")], ids=["fog", "edge"]
+)
+def test_a_misspelt_key_is_one_sentence_and_exit_code_2(tmp_path, module, command):
+    config = tmp_path / "node.yaml"
+    config.write_text("# a comment\nstroe: here\n")
+    run = subprocess.run(
+        [sys.executable, "-m", module, command, "--config", str(config)], capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "unknown key 'stroe' in node.yaml line 2; did you mean 'store'?" in run.stderr
+
+
+@pytest.mark.parametrize("module", ["fog_node.daemon", "edge_node.daemon", "fog_node.cli", "edge_node.cli"])
+def test_no_daemon_process_imports_torch(module):
+    code = f"import {module}, sys; print(sorted({{'torch', 'ultralytics', 'triton'}} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
