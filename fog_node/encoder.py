@@ -198,11 +198,10 @@ class FrameEncoder:
             packet = self._packet(item)
             base = compose_packets([packet], device=self.device)[0].permute(1, 2, 0).cpu().numpy()
             error = item.image.astype(np.float32) / 255 - base
-            needed = [
-                index
-                for index, (x0, y0, x1, y1) in enumerate(item.regions)
-                if psnr_db(float(np.square(error[y0:y1, x0:x1]).mean())) < target_db
+            before = [
+                psnr_db(float(np.square(error[y0:y1, x0:x1]).mean())) for x0, y0, x1, y1 in item.regions
             ]
+            needed = [index for index, db in enumerate(before) if db < target_db]
             owner = owners([item.regions[i] for i in needed], *item.image.shape[:2])
             for place, index in enumerate(needed):
                 x0, y0, x1, y1 = item.regions[index]
@@ -214,7 +213,7 @@ class FrameEncoder:
                 rows.append(self._object_rows(y1 - y0, x1 - x0, mine, residual / unit))
                 units.append(float(np.float32(unit)))
                 targets.append(10 ** (-target_db / 10))
-                rungs.append(object_rung(item.image[y0:y1, x0:x1], settings.object_psnr, sizes))
+                rungs.append(object_rung(int(mine.sum()), target_db - before[index], sizes))
                 keys.append((number, index))
         climb = Climb(settings.object, settings.w0, self._generator, self.device)
         fitted = climb.run(rows, targets, units, rungs, deadline)

@@ -63,12 +63,15 @@ BACKGROUND = LadderSettings(
     learning_rate=1.5e-3,
 )
 OBJECT = LadderSettings(
-    sizes=_sizes((10, 3), (15, 3), (20, 3), (28, 3), (38, 3), (52, 3), (72, 3)),
+    sizes=_sizes(
+        *((6, 3), (8, 3), (10, 3), (13, 3), (16, 3), (20, 3), (25, 3)),
+        *((31, 3), (38, 3), (47, 3), (58, 3), (72, 3), (88, 3)),
+    ),
     weight_bits=16,
     outer_bits=16,
-    steps=300,
+    steps=800,
     rounds=5,
-    rung_gain_db=3.0,
+    rung_gain_db=4.0,
     pixels=1024,
     learning_rate=1.5e-3,
 )
