@@ -244,9 +244,6 @@ class EdgeDaemon:
 
     def _open_socket(self) -> None:
         self._close_socket()
-        self._socket = edge_socket(
-            self._context, self._settings.fog.address, self._keys, self._fog_key, self._settings.wire
-        )
         events = (
             zmq.EVENT_HANDSHAKE_FAILED_AUTH
             | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -254,7 +251,15 @@ class EdgeDaemon:
             | zmq.EVENT_CONNECT_RETRIED
             | zmq.EVENT_CONNECTED
         )
-        self._monitor = self._socket.get_monitor_socket(events)
+        self._socket = edge_socket(
+            self._context,
+            self._settings.fog.address,
+            self._keys,
+            self._fog_key,
+            self._settings.wire,
+            events,
+        )
+        self._monitor = self._socket.get_monitor_socket()
         self._reached = False
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)

@@ -128,6 +128,7 @@ def edge_socket(
     keys: KeyPair,
     fog_key: str,
     settings: WireSettings | None = None,
+    events: int = 0,
 ) -> S:
     """A DEALER that connects to the fog with this key; queues only while connected.
 
@@ -140,6 +141,8 @@ def edge_socket(
         keys: The edge's.
         fog_key: The fog's public key: another fog is not spoken to.
         settings: Bounds.
+        events: Events of interest, for ``socket.get_monitor_socket()``; watched from before the first
+            attempt to connect, which can fail at once.
 
     Raises:
         ConfigError: The endpoint or the fog's key is malformed.
@@ -154,6 +157,8 @@ def edge_socket(
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL, int(settings.backoff_first_seconds * 1000))
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, int(settings.backoff_last_seconds * 1000))
+        if events:
+            socket.get_monitor_socket(events)
         socket.connect(endpoint)
     except zmq.ZMQError as error:
         socket.close(0)
