@@ -211,8 +211,8 @@ class FogState:
         for (key, epoch), numbers in accepted.items():
             session = self._sessions.get(key)
             if session is not None:
-                for start in range(0, len(numbers), 4000):
-                    answer = Accepted(epoch, tuple(numbers[start : start + 4000]))
+                for start in range(0, len(numbers), 1000):
+                    answer = Accepted(epoch, tuple(numbers[start : start + 1000]))
                     instructions.append(self._send(session, answer))
         return [*instructions, *self._commit()]
 
