@@ -136,7 +136,13 @@ class EdgeSettings(Settings):
     fog: FogAddress = Field(FogAddress(), description="the fog node")
     keys: str = Field("keys", min_length=1, max_length=4096, description="folder made by edge-node keygen")
     store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
-    sources: tuple[SourceSettings, ...] = Field((), max_length=1000, description="what to record, in order")
+    sources: tuple[SourceSettings, ...] = Field(
+        (),
+        max_length=1000,
+        description="what to record, in order: path (a sequence folder, data.yaml, CSV, image folder or video), "
+        "and if need be format (null: found by looking), labels (file or none), frames_per_second, max_frames "
+        "and wait_for_detector; for example [{path: clips/one, labels: none, frames_per_second: 5}]",
+    )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
     storage: EdgeStoreSettings = Field(EdgeStoreSettings(), description="bounds of the store")
     fetch: FetchSettings = Field(FetchSettings(), description="payloads and originals to fetch")
