@@ -241,8 +241,12 @@ def _metadata(header: Mapping[str, Any]) -> dict[str, Any]:
     model, classes, imgsz = about.get("model"), about.get("classes"), about.get("imgsz")
     if not isinstance(model, str) or not MODEL_NAME.fullmatch(model):
         raise LearningError(f"the weights name the model {str(model)[:80]!r}, which is no plain .yaml name")
-    names = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not names or not 1 <= len(classes) <= 1000 or len(set(classes)) < len(classes):
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(name, str) for name in classes)
+        or not 1 <= len(classes) <= 1000
+        or len(set(classes)) < len(classes)
+    ):
         raise LearningError("the weights' class list is no list of 1 to 1000 different names")
     if not isinstance(imgsz, int) or isinstance(imgsz, bool) or not 1 <= imgsz < 100_000:
         raise LearningError(f"the weights' image size {str(imgsz)[:20]!r} is no number of pixels")

@@ -1,0 +1,201 @@
+"""The trainer as its daemon sees it: a real process, real pipes, a real store; killed and started again."""
+
+import os
+import queue
+import signal
+import time
+
+import pytest
+from safetensors import safe_open
+
+from common.bitstream import encode_packet
+from common.child import Child
+from common.frame import FrameIdentity
+from common.learning.detector import build_detector, snapshot
+from common.learning.settings import TrainingSettings
+from common.learning.weights import read_weights, write_weights
+from common.learning_messages import (
+    TRAINER_MODULE,
+    Failed,
+    Judge,
+    Position,
+    Progress,
+    Ready,
+    Result,
+    Start,
+    Stop,
+    Train,
+    from_map,
+    to_map,
+)
+from common.store import open_fog_store
+from common.store.records import RecordKind
+from tests.learning_packets import original_of, random_packet, scene_packet
+
+DEVICE = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+SETTINGS = TrainingSettings(
+    imgsz=64, epochs=3, batch=4, device="cpu", checkpoint_seconds=0, gate={"min_boxes": 5, "resamples": 100}
+)
+
+
+class Trainer:
+    """A trainer process and what it said."""
+
+    def __init__(self):
+        self.said = queue.Queue()
+        self.code = queue.Queue()
+        self.child = Child(
+            TRAINER_MODULE,
+            on_message=lambda value: self.said.put(from_map(value)),
+            on_exit=self.code.put,
+            threads=1,
+        )
+
+    def tell(self, message):
+        self.child.send(to_map(message))
+
+    def hear(self, *kinds, seconds=90):
+        """The next message of one of these kinds."""
+        end = time.monotonic() + seconds
+        while True:
+            message = self.said.get(timeout=max(0.1, end - time.monotonic()))
+            if isinstance(message, kinds):
+                return message
+
+    def start(self, folder, settings=SETTINGS):
+        self.tell(Start("fog", str(folder / "store"), str(folder / "work"), settings.model_dump(mode="json")))
+        return self.hear(Ready, Failed)
+
+
+@pytest.fixture
+def trainer():
+    trainers = []
+
+    def make():
+        trainers.append(Trainer())
+        return trainers[-1]
+
+    yield make
+    for one in trainers:
+        one.child.terminate(signal.SIGKILL)
+        assert one.child.wait(10)
+
+
+def put(store, numbers, *, validation=False, packet=None):
+    """Commit frames and append their packets to the log."""
+    for number in numbers:
+        made = packet or scene_packet(number, validation=validation)
+        identity = FrameIdentity(DEVICE, 1, number)
+        store.commit_frames([original_of(made, f"{number:06d}", identity)])
+        store.finish(identity, RecordKind.PACKET, {}, encode_packet(made))
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_fog_store(tmp_path / "store") as opened:
+        put(opened, range(8))
+        put(opened, range(100, 108), validation=True)
+        yield opened
+
+
+def test_rounds_from_start_to_stop(tmp_path, store, trainer):
+    # A packet of an unknown class is left out, and the others train.
+    put(store, [40], packet=random_packet(1, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram"))
+    process = trainer()
+    ready = process.start(tmp_path)
+    assert (ready.position, ready.frames) == (17, 8)
+    assert ready.validation_boxes >= 8
+    process.tell(Train("the first frames"))
+    result = process.hear(Result, Failed)
+    assert isinstance(result, Result), result
+    assert read_weights(result.weights).classes == ("object",)
+    metrics = result.metrics
+    assert (metrics["steps"], metrics["images"], metrics["frames"]) == (6, 8, 8)
+    assert metrics["weights_bytes"] < 6.5e6
+    # Six steps from random weights find nothing: the gate must say so.
+    assert not result.deploy
+    assert "mAP 0" in result.reason or "not deployed" in result.reason
+
+    put(store, range(8, 12))
+    process.tell(Position(store.last_position))
+    process.tell(Train("more frames", result.weights))
+    second = process.hear(Result, Failed)
+    assert isinstance(second, Result), second
+    assert second.metrics["frames"] == 12
+    process.tell(Stop())
+    assert process.code.get(timeout=30) == 0
+    assert not (tmp_path / "work" / "checkpoint.safetensors").exists()
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(tmp_path, store, trainer):
+    settings = SETTINGS.model_copy(update={"epochs": 400, "max_steps": 60})
+    checkpoint = tmp_path / "work" / "checkpoint.safetensors"
+    first = trainer()
+    first.start(tmp_path, settings)
+    first.tell(Train("round"))
+    first.hear(Progress)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(first.child.pid, signal.SIGKILL)
+    assert first.code.get(timeout=30) == -signal.SIGKILL
+    with safe_open(checkpoint, framework="pt") as file:
+        done = len(file.get_tensor("curve"))
+    assert 0 < done < 60
+
+    second = trainer()
+    assert second.start(tmp_path, settings).frames == 8
+    second.tell(Train("round"))
+    assert second.hear(Progress).step > done
+    # Frames that arrive during a round join it.
+    put(store, range(20, 24))
+    second.tell(Position(store.last_position))
+    result = second.hear(Result, Failed)
+    assert isinstance(result, Result), result
+    assert result.metrics["steps"] == 60
+    assert result.metrics["frames"] == 12
+
+
+def test_sigterm_during_training_keeps_a_checkpoint_and_exits_cleanly(tmp_path, store, trainer):
+    process = trainer()
+    process.start(tmp_path, SETTINGS.model_copy(update={"epochs": 10_000, "checkpoint_seconds": 1000.0}))
+    process.tell(Train("round"))
+    process.hear(Progress)
+    process.child.terminate()
+    assert process.code.get(timeout=30) == 0
+    assert (tmp_path / "work" / "checkpoint.safetensors").exists()
+
+
+def test_received_weights_are_judged_and_foreign_ones_refused(tmp_path, store, trainer):
+    process = trainer()
+    process.start(tmp_path)
+    same, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
+    for path, classes in ((same, ("object",)), (other, ("car", "bus"))):
+        write_weights(path, snapshot(build_detector("yolov8n.yaml", classes), "yolov8n.yaml", classes, 64))
+    process.tell(Judge("from the fog", str(same), str(same)))
+    result = process.hear(Result, Failed)
+    assert isinstance(result, Result), result
+    assert not result.deploy
+    assert result.metrics["map50_95"] == result.metrics["baseline_map50_95"]
+    for path, sentence in ((other, "another detector"), (tmp_path / "none", "cannot read")):
+        process.tell(Judge("from the fog", str(path), str(same)))
+        assert sentence in process.hear(Failed).reason
+    process.tell(Train("it is still ready"))
+    assert isinstance(process.hear(Result, Failed), Result)
+
+
+def test_wrong_settings_end_the_trainer_with_one_sentence(tmp_path, store, trainer):
+    process = trainer()
+    process.tell(Start("edge", str(tmp_path / "store"), str(tmp_path / "work"), {"imgsz": 100}))
+    assert "multiple of 32" in process.hear(Failed).reason
+    assert process.code.get(timeout=30) == 1
+
+
+def test_a_trainer_ends_when_its_daemon_dies(tmp_path, store, trainer):
+    process = trainer()
+    process.start(tmp_path, SETTINGS.model_copy(update={"epochs": 10_000}))
+    process.tell(Train("round"))
+    process.hear(Progress)
+    # Closing the daemon's end of the pipe is what its death does.
+    process.child._process.stdin.close()
+    assert process.code.get(timeout=30) != 0
