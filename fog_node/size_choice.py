@@ -18,7 +18,7 @@ from common.inr.siren import Architecture
 
 __all__ = ["background_rung", "jpeg_bytes_for", "object_rung"]
 
-PARAMETERS_PER_PIXEL_DB = 0.025
+PARAMETERS_PER_PIXEL_DB = 0.03
 """Parameters of an object's network for each pixel of its box and dB of quality that it must add."""
 QUALITIES = tuple(range(4, 97, 4))
 """JPEG qualities searched by bisection."""

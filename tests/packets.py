@@ -22,15 +22,21 @@ def random_network(rng, width=8, depth=2, first=16, weights=8, biases=16, w0=30.
     return Network(tuple(layers), w0)
 
 
-def random_packet(seed=0, *, boxes=2, width=64, height=48, identity=True, labelled=True, sizes=((6, 2), (8, 2))):
+def random_packet(
+    seed=0, *, boxes=2, width=64, height=48, identity=True, labelled=True, sizes=((6, 2), (8, 2))
+):
     rng = np.random.default_rng(seed)
     found = []
     while len(found) < boxes:
         x0, y0 = rng.uniform(-4, width - 8), rng.uniform(-4, height - 8)
-        box = Box(x0, y0, x0 + rng.uniform(6, width / 2), y0 + rng.uniform(6, height / 2), f"class {len(found) % 3}")
+        box = Box(
+            x0, y0, x0 + rng.uniform(6, width / 2), y0 + rng.uniform(6, height / 2), f"class {len(found) % 3}"
+        )
         found += [kept for kept in [label_box(box, width, height)] if kept is not None]
     objects = tuple(
-        ObjectNetwork(i, float(np.float32(rng.uniform(0.1, 1))), random_network(rng, *sizes[i % len(sizes)], 16, 16))
+        ObjectNetwork(
+            i, float(np.float32(rng.uniform(0.1, 1))), random_network(rng, *sizes[i % len(sizes)], 16, 16)
+        )
         for i in range(boxes)
     )
     return Packet(
@@ -43,5 +49,7 @@ def random_packet(seed=0, *, boxes=2, width=64, height=48, identity=True, labell
         source_digest=rng.bytes(32),
         background=random_network(rng, 10, 3),
         objects=objects,
-        identity=FrameIdentity(DEVICE, int(rng.integers(2**63)), int(rng.integers(2**31))) if identity else None,
+        identity=FrameIdentity(DEVICE, int(rng.integers(2**63)), int(rng.integers(2**31)))
+        if identity
+        else None,
     )

@@ -36,9 +36,20 @@ def test_a_packet_survives_the_bytes(boxes, identity):
     packet = random_packet(3, boxes=boxes, identity=identity)
     data = encode_packet(packet)
     again = decode_packet(data)
-    for name in ("profile", "width", "height", "labelled", "validation", "boxes", "source_digest", "identity"):
+    for name in (
+        "profile",
+        "width",
+        "height",
+        "labelled",
+        "validation",
+        "boxes",
+        "source_digest",
+        "identity",
+    ):
         assert getattr(again, name) == getattr(packet, name), name
-    assert [(o.box, o.residual_scale) for o in again.objects] == [(o.box, o.residual_scale) for o in packet.objects]
+    assert [(o.box, o.residual_scale) for o in again.objects] == [
+        (o.box, o.residual_scale) for o in packet.objects
+    ]
     networks = zip(
         [packet.background, *(o.network for o in packet.objects)],
         [again.background, *(o.network for o in again.objects)],
@@ -74,7 +85,9 @@ def test_labels_keep_the_pixel_region():
     for box in (Box(9.99, 3.01, 20.01, 7.99), Box(-5, -2.5, 3.2, 100), Box(0.03, 0.03, 0.04, 0.04)):
         kept = label_box(box, 64, 48)
         assert kept.region(64, 48) == box.region(64, 48)
-        assert decode_packet(encode_packet(replace(random_packet(0, boxes=0), boxes=(kept,)))).boxes == (kept,)
+        assert decode_packet(encode_packet(replace(random_packet(0, boxes=0), boxes=(kept,)))).boxes == (
+            kept,
+        )
     assert label_box(Box(64, 0, 70, 5), 64, 48) is None
 
 
