@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import add_json, print_json, progress
-from common.errors import DatasetError, LearningError, PacketError, UsageError
+from common.errors import DatasetError, LearningError, UsageError
 from common.frame import Frame
 
 if TYPE_CHECKING:
@@ -254,20 +254,10 @@ def _classes(arguments: argparse.Namespace, packets: Sequence[Packet]) -> list[s
 
 
 def _read_packets(path: Path, *, quiet: bool) -> list[Packet]:
-    from common.bitstream import decode_packet
+    from edge_node.packet_files import find_packets, read_packet
 
-    files = sorted(path.glob("*.rinr")) if path.is_dir() else [path]
-    if not files:
-        raise UsageError(f"there is no .rinr packet in {path}; make some with 'fog-node encode'")
-    packets = []
-    for file in progress(files, total=len(files), title="reading packets", quiet=quiet):
-        try:
-            packets.append(decode_packet(file.read_bytes()))
-        except OSError as error:
-            raise PacketError(f"cannot read the packet {file}: {error.strerror or error}") from error
-        except PacketError as error:
-            raise type(error)(f"{file}: {error}") from error
-    return packets
+    files = find_packets(path)
+    return [read_packet(f) for f in progress(files, total=len(files), title="reading packets", quiet=quiet)]
 
 
 def _read_validation(arguments: argparse.Namespace, settings: TrainingSettings) -> list[Frame]:

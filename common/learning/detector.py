@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.errors import LearningError
+from common.inr.decode import resolve_device
 from common.learning.settings import TrainingSettings
 from common.learning.weights import MODEL_NAME, DetectorWeights, check_shapes, read_weights
 from common.learning.yolo_environment import prepare_yolo
@@ -18,26 +19,6 @@ __all__ = ["Detector", "build_detector", "load_detector", "resolve_device", "sna
 
 Detector: TypeAlias = Any
 """An ``ultralytics.nn.tasks.DetectionModel``."""
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of the setting ``device``: auto, cpu, cuda or cuda:N.
-
-    Raises:
-        LearningError: CUDA is asked for and not there.
-    """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda":
-        index = device.index or 0
-        if index >= torch.cuda.device_count():
-            raise LearningError(
-                f"the device {name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; "
-                "use auto or cpu"
-            )
-        return torch.device("cuda", index)
-    return device
 
 
 def build_detector(model: str, classes: tuple[str, ...], seed: int = 0) -> Detector:
