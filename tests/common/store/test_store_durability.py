@@ -172,6 +172,26 @@ def test_leftovers_of_a_kill_are_swept_and_what_is_received_stays(tmp_path):
     assert files(tmp_path) == sorted([*kept, "x.part"])
 
 
+def test_images_that_are_no_longer_needed_leave_the_disk(tmp_path):
+    large = frame(0, INLINE_LIMIT_BYTES + 1)
+    with open_fog_store(tmp_path / "fog") as store:
+        store.commit_frames([large])
+        assert files(tmp_path / "fog") == [large.digest.hex()]
+        store.finish(large.identity, RecordKind.PACKET, {}, b"p")
+        assert files(tmp_path / "fog") == []
+        store.append(RecordKind.WEIGHTS, CAMERA, 1, 0, {}, large.image)
+        assert files(tmp_path / "fog") == [large.digest.hex()]
+        store.trim(store.last_position)
+        assert files(tmp_path / "fog") == []
+    with open_edge_store(tmp_path / "edge", CAMERA) as store:
+        for number in range(2):
+            store.record_frame(str(number), frame(number, INLINE_LIMIT_BYTES + 1), lambda n: False)
+        store.acknowledge([0])
+        assert files(tmp_path / "edge") == [frame(1, INLINE_LIMIT_BYTES + 1).digest.hex()]
+        store.refuse(1, "no image")
+        assert files(tmp_path / "edge") == []
+
+
 # Full disks
 
 

@@ -97,6 +97,8 @@ def test_the_next_version_is_understood(message):
 def test_other_versions_are_refused_and_say_who_must_update():
     with pytest.raises(MessageVersionError, match=r"version 9 is not understood.*update this node"):
         decode(encode(wire.Ping(), version=9))
+    with pytest.raises(MessageVersionError):
+        decode(encode(wire.Ping(), version=PROTOCOL_VERSION + 2))
     with pytest.raises(MessageVersionError, match="update the peer"):
         decode(encode(wire.Ping(), version=1), version=9)
 
@@ -308,10 +310,11 @@ def test_random_bytes_raise_typed_errors_only(frames):
         b"\x91" * 100_000,
         b"\x81\xa1a" * 100_000,
         b"\xdc\x04\x00" * 100_000,
+        b"\xdd\x00\x01\x00\x00" * 79_000,
         b"\x81\xa1a\xdc\x04\x00" + b"\x90" * 300_000,
         b"\x81\xa1a\xdc\x04\x00" + (b"\xdc\x01\x60" + b"\x80" * 352) * 1_024,
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_header_that_promises_much_allocates_little(bomb):
     tracemalloc.start()
