@@ -8,9 +8,11 @@ version, the type and every field. It raises nothing but :class:`common.errors.W
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgpack
@@ -32,6 +34,9 @@ MAX_ITEMS = 1_024
 """Elements of one map or array: above the longest legal list. msgpack reserves what an array promises,
 down to its own depth limit of 1,024, so this and ``MAX_HEADER_BYTES`` keep what a hostile header
 costs below 32 MiB."""
+
+MAX_MAPS = 64
+"""Maps of one header: a legal one has a single map; a newer version may have some."""
 
 _TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in typing.get_args(Message)}
 
@@ -106,7 +111,7 @@ def _unpack(header: bytes) -> dict[str, Any]:
             header,
             use_list=False,
             strict_map_key=True,
-            object_pairs_hook=_unique,
+            object_pairs_hook=functools.partial(_unique, counter=itertools.count()),
             ext_hook=_refuse_extension,
             max_array_len=MAX_ITEMS,
             max_map_len=MAX_ITEMS,
@@ -122,7 +127,9 @@ def _unpack(header: bytes) -> dict[str, Any]:
     return value
 
 
-def _unique(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+def _unique(pairs: Sequence[tuple[Any, Any]], counter: Iterator[int]) -> dict[str, Any]:
+    if next(counter) >= MAX_MAPS:
+        raise MessageError(f"a header with more than {MAX_MAPS} maps")
     table = dict(pairs)
     if len(table) != len(pairs):
         raise MessageError("a header with a duplicate key")
