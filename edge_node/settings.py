@@ -139,9 +139,9 @@ class EdgeSettings(Settings):
     sources: tuple[SourceSettings, ...] = Field(
         (),
         max_length=1000,
-        description="what to record, in order: path (sequence folder, data.yaml, CSV, image folder or video), "
+        description="what to record, in order: path (sequence, data.yaml, CSV, image folder or video), "
         "and if need be format (null: found by looking), labels (file or none), frames_per_second, "
-        "max_frames and wait_for_detector; for example [{path: clips/one, labels: none, frames_per_second: 5}]",
+        "max_frames and wait_for_detector; such as [{path: clips/one, labels: none, frames_per_second: 5}]",
     )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
     storage: EdgeStoreSettings = Field(EdgeStoreSettings(), description="bounds of the store")

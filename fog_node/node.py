@@ -136,6 +136,9 @@ class FogNode:
 
     def received(self, routing_id: bytes, key: str, message: Message) -> None:
         """A message has come from an authenticated edge."""
+        if key not in self.state.rights:
+            # It was let in by a list that is newer than the last look at it.
+            self.check_rights()
         before = self.state.sessions.get(key)
         self.perform(self.state.received(routing_id, key, message, time.monotonic()))
         session = self.state.sessions.get(key)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.node_processes import Deployment, write_frames
 
 from common.store import open_edge_store, open_fog_store
 from common.store.records import RecordKind
+from tests.node_processes import Deployment, write_frames
 
 PACKETS = (RecordKind.PACKET,)
 
@@ -113,7 +113,16 @@ def test_an_unknown_key_gets_nowhere_and_is_told_how_to_get_in(deployment, tmp_p
     assert deployment.fog.status()["log_position"] == 0
     arguments = [edge.keys.public, "--may-upload", "--may-subscribe", "*"]
     subprocess.run(
-        [sys.executable, "-m", "fog_node.cli", "allow", "--config", deployment.fog.config, "--", *arguments[:1]]
+        [
+            sys.executable,
+            "-m",
+            "fog_node.cli",
+            "allow",
+            "--config",
+            deployment.fog.config,
+            "--",
+            *arguments[:1],
+        ]
         if edge.keys.public.startswith("-")
         else [sys.executable, "-m", "fog_node.cli", "allow", *arguments, "--config", deployment.fog.config],
         check=True,
@@ -206,3 +215,71 @@ def test_no_daemon_process_imports_torch(module):
     code = f"import {module}, sys; print(sorted({{'torch', 'ultralytics', 'triton'}} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_fogs_detector_reaches_an_edge_and_starts_what_waited_for_it(deployment, tmp_path, photo):
+    deployment.start_fog(training={"module": "stub_trainer", "starter_frames": 5, "strategy": "edge"})
+    first = write_frames(tmp_path / "a", photo, [f"{n:03d}" for n in range(5)])
+    second = write_frames(tmp_path / "b", photo, [f"{n:03d}" for n in range(4)], 50)
+    edge = deployment.edge("one", [first, second])
+    edge.settings["sources"][1]["wait_for_detector"] = True
+    edge.start()
+    edge.wait_for(lambda s: s["inbox"]["weights"] == 1 and s["inbox"]["packet"] == 9, "weights and packets")
+    status = edge.wait_for(lambda s: s["training"]["detector"], "a detector in use")
+    assert status["training"]["last_decision"]["source"] == "received"
+    weights = (edge.store / "detector" / "weights.safetensors").read_bytes()
+    assert weights == b"fog weights 1 " * 15_000
+    # Neither node does it again after a restart.
+    edge.kill()
+    assert deployment.fog.terminate() == 0
+    deployment.fog.start()
+    edge.start()
+    edge.wait_for(
+        lambda s: s["connection"] == "open" and s["training"]["detector"], "the detector after a kill"
+    )
+    assert edge.status()["training"]["decisions"] == 1
+    assert deployment.fog.status()["training"]["rounds"] == 1
+
+
+def test_an_edge_trains_on_packets_and_judges_later_weights_of_the_fog(deployment, tmp_path, photo):
+    deployment.start_fog(training={"module": "stub_trainer", "starter_frames": 12, "strategy": "edge"})
+    first = write_frames(tmp_path / "a", photo, [f"{n:03d}" for n in range(6)])
+    training = {"mode": "auto", "module": "stub_trainer", "min_new_frames": 6, "max_rounds": 1}
+    edge = deployment.edge("one", [first], training=training).start()
+    status = edge.wait_for(lambda s: s["training"]["rounds"] == 1, "a round of the edge")
+    assert status["training"]["last_decision"] == {
+        "source": "trained",
+        "deploy": True,
+        "reason": "it is better",
+        "metrics": {"map50": 0.6, "map50_95": 0.4, "seconds": 2.5},
+    }
+    other = write_frames(tmp_path / "b", photo, [f"{n:03d}" for n in range(6)], 50)
+    deployment.edge("two", [other]).start()
+    status = edge.wait_for(lambda s: s["training"]["decisions"] == 2, "a judgement")
+    assert status["training"]["last_decision"]["source"] == "received"
+    assert status["training"]["last_decision"]["reason"] == "it is not worse"
+    assert (edge.store / "detector" / "weights.safetensors").read_bytes().startswith(b"fog weights")
+
+
+def test_validation_originals_reach_edges_that_only_receive(deployment, tmp_path, photo):
+    deployment.start_fog()
+    source = write_frames(tmp_path / "a", photo, [f"{n:03d}" for n in range(10)])
+    deployment.edge("one", [source], validation={"block": 5, "held_out": 2}).start()
+    two = deployment.edge("two", upload=False, fetch={"validation_originals": 3}).start()
+    two.wait_for(lambda s: s["inbox"]["packet"] == 10 and s["originals_fetched"] == 3, "3 originals")
+    assert two.terminate() == 0
+    with open_edge_store(two.store, two.keys.public) as store, store.training_view() as view:
+        originals = view.validation_originals(10)
+    sent = {path.read_bytes() for path in (source / "img").glob("*.jpg")}
+    assert len(originals) == 3
+    assert all(frame.image in sent and len(frame.boxes) == 1 for frame in originals)
+
+
+def test_an_edge_receives_only_the_devices_it_may_subscribe_to(deployment, tmp_path, photo):
+    deployment.start_fog()
+    one = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
+    other = deployment.edge("two", [write_frames(tmp_path / "b", photo, ["000"], 50)]).start()
+    reader = deployment.edge("three", upload=False, subscribe=[one.keys.public]).start()
+    other.wait_for(lambda s: s["inbox"]["packet"] == 3, "everything at an edge that may")
+    status = reader.wait_for(lambda s: s["log_position"] == 3, "the end of the log")
+    assert status["inbox"]["packet"] == 2

@@ -1,0 +1,183 @@
+"""The encoder: frames in, packets on target out; a bad frame fails alone."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from common.bitstream import decode_packet
+from common.frame import Box, Frame, FrameIdentity
+from common.images import encode_jpeg, encode_png, image_header
+from common.inr.decode import compose_packets
+from fog_node.encoder import EncodedFrame, EncodeFailure, FrameEncoder
+from fog_node.encoder_settings import EncoderSettings
+from fog_node.ladder import Climb, Deadline, architectures
+from fog_node.packet_quality import packet_quality
+from fog_node.size_choice import background_rung, jpeg_bytes_for, object_rung
+from tests.packets import DEVICE
+
+_BASE = EncoderSettings()
+EASY = EncoderSettings(
+    width=96,
+    background_psnr=22,
+    object_psnr=33,
+    time_budget_s=600,
+    background=_BASE.background.model_copy(update={"steps": 150, "pixels": 512}),
+    object=_BASE.object.model_copy(update={"steps": 200, "pixels": 256}),
+)
+"""Targets and steps that keep a frame of 96x64 pixels within a second or two."""
+
+
+def frame_of(rgb, boxes=(), name="a", **kwargs):
+    data = encode_png(rgb)
+    header = image_header(data)
+    return Frame(name, data, header.width, header.height, True, tuple(boxes), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return FrameEncoder(EASY, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Three natural-like pictures of 96x64 pixels, softened: 1/f noise is harder than photographs."""
+    from tests.conftest import make_photo
+
+    return [cv2.GaussianBlur(make_photo(96, 64, seed), (0, 0), 1.5) for seed in range(3)]
+
+
+def test_packets_reach_both_targets_and_say_what_they_hold(encoder, pictures):
+    boxes = (Box(20, 10, 60, 40, "car"), Box(70, -5, 110, 20, "bus"))
+    identity = FrameIdentity(DEVICE, 7, 3)
+    frames = [frame_of(p, boxes, identity=identity, validation=True) for p in pictures[:2]]
+    results = encoder.encode(frames)
+    for frame, result in zip(frames, results, strict=True):
+        assert isinstance(result, EncodedFrame)
+        assert result.reached_target
+        assert result.background_psnr_db >= 22
+        assert min(result.object_psnr_db) >= 33
+        background, objects = packet_quality(frame, result.packet)
+        assert background == pytest.approx(result.background_psnr_db, abs=1e-6)
+        assert objects == pytest.approx(result.object_psnr_db, abs=1e-6)
+        packet = decode_packet(result.packet)
+        assert (packet.width, packet.height) == (96, 64)
+        assert packet.identity == identity
+        assert packet.validation
+        assert packet.labelled
+        assert packet.source_digest == frame.digest
+        assert [box.name for box in packet.boxes] == ["car", "bus"]
+        assert packet.boxes[1].region(96, 64) == (70, 0, 96, 20)
+
+
+def test_residuals_correct_what_the_quantized_background_decodes(encoder, pictures):
+    (result,) = encoder.encode([frame_of(pictures[0], [Box(10, 10, 50, 50)])])
+    packet = decode_packet(result.packet)
+    assert len(packet.objects) == 1
+    without = compose_packets([dataclasses.replace(packet, objects=())])[0, :, 10:50, 10:50]
+    truth = torch.from_numpy(pictures[0]).permute(2, 0, 1)[:, 10:50, 10:50] / 255
+    within = compose_packets([packet])[0, :, 10:50, 10:50]
+    assert (within - truth).square().mean() < 0.5 * (without - truth).square().mean()
+
+
+def test_a_box_that_its_background_already_serves_gets_no_network(encoder, pictures):
+    flat = np.full((64, 96, 3), 100, np.uint8)
+    flat[:, :48] = pictures[0][:, :48]
+    (result,) = encoder.encode([frame_of(flat, [Box(80, 20, 90, 30), Box(10, 10, 40, 40)])])
+    packet = decode_packet(result.packet)
+    assert len(packet.boxes) == 2
+    assert [item.box for item in packet.objects] == [1]
+    assert result.reached_target
+
+
+def test_overlapping_nested_and_whole_frame_boxes_reach_the_target(encoder, pictures):
+    boxes = [Box(10, 10, 50, 50), Box(30, 20, 70, 60), Box(15, 15, 25, 25), Box(15, 15, 25, 25)]
+    nested, whole = encoder.encode(
+        [frame_of(pictures[0], boxes), frame_of(pictures[1], [Box(-1, -1, 97, 65)])]
+    )
+    assert nested.reached_target
+    assert len(nested.object_psnr_db) == 4
+    assert [item.box for item in decode_packet(nested.packet).objects] == [0, 1, 3], "box 2 owns no pixel"
+    assert whole.reached_target
+    assert whole.background_psnr_db is None
+
+
+def test_tiny_grey_and_unlabelled_frames(encoder):
+    dot = frame_of(np.full((1, 1, 3), 7, np.uint8), [Box(0, 0, 1, 1)])
+    ramp = np.repeat(np.arange(96, dtype=np.uint8)[None, :, None] * 2, 64, 0).repeat(3, 2)
+    grey = dataclasses.replace(frame_of(ramp), labelled=False)
+    first, second = encoder.encode([dot, grey])
+    assert first.reached_target
+    assert second.reached_target
+    assert second.object_psnr_db == []
+    assert not decode_packet(second.packet).labelled
+
+
+def test_a_truncated_frame_fails_alone(encoder, pictures):
+    good = frame_of(pictures[0])
+    data = encode_jpeg(pictures[1])
+    bad = dataclasses.replace(frame_of(pictures[1]), image=data[: len(data) // 2])
+    first, second = encoder.encode([bad, good])
+    assert isinstance(first, EncodeFailure)
+    assert first.reason
+    assert "\n" not in first.reason
+    assert second.reached_target
+
+
+def test_the_same_seed_gives_the_same_packets(pictures):
+    frames = [frame_of(pictures[0], [Box(10, 10, 30, 30)])]
+    first, second = (FrameEncoder(EASY, "cpu", threads=1).encode(frames)[0].packet for _ in range(2))
+    assert first == second
+
+
+def test_the_previous_frame_of_a_device_is_a_warm_start(pictures, monkeypatch):
+    steps = []
+    run = Climb.run
+
+    def spy(self, rows, *args, **kwargs):
+        fitted = run(self, rows, *args, **kwargs)
+        steps.append(sum(f.steps for f in fitted))
+        return fitted
+
+    monkeypatch.setattr(Climb, "run", spy)
+    settings = EASY.model_copy(update={"background_psnr": 25.0})
+    shifted = np.roll(pictures[0], 1, axis=1)
+    for warm in (True, False):
+        encoder = FrameEncoder(settings.model_copy(update={"warm_start": warm}), "cpu", threads=1)
+        for picture in (pictures[0], shifted):
+            (result,) = encoder.encode([frame_of(picture, identity=FrameIdentity(DEVICE, 1, 0))])
+            assert result.reached_target
+    warm_second, cold_second = steps[2], steps[6]
+    assert warm_second < cold_second
+
+
+def test_the_time_budget_bounds_a_hard_frame():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    settings = EASY.model_copy(update={"background_psnr": 50.0, "time_budget_s": 3.0})
+    (result,) = FrameEncoder(settings, "cpu", threads=1).encode([frame_of(noise)])
+    assert not result.reached_target
+    assert result.seconds < 20, "far below the minutes that five rounds take"
+
+
+def test_a_deadline_plans_the_end_of_a_round():
+    now = [0.0]
+    deadline = Deadline(100.0, clock=lambda: now[0])
+    steps_in_all = deadline.limiter(10.0)
+    for done in (10, 50, 60):
+        now[0] = done / 20
+        planned = steps_in_all(done)
+    assert planned == 200
+    assert deadline.left == 97.0
+
+
+def test_harder_frames_start_larger(pictures):
+    sizes = architectures(EASY.background)
+    flat = np.full((64, 96, 3), 90, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3)).astype(np.uint8)
+    assert background_rung(flat, 28, sizes) == 0
+    assert background_rung(noise, 28, sizes) == len(sizes) - 1
+    assert jpeg_bytes_for(pictures[0], 36) > jpeg_bytes_for(pictures[0], 28)
+    assert object_rung(10_000, 12, sizes) > object_rung(400, 12, sizes)
+    assert object_rung(400, 0, sizes) == 0
