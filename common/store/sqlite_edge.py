@@ -50,6 +50,7 @@ CREATE TABLE outbox (
     kept INTEGER NOT NULL DEFAULT 1, image BLOB
 );
 CREATE INDEX outbox_waiting ON outbox (number) WHERE state = 'waiting';
+CREATE INDEX outbox_refused ON outbox (number) WHERE state = 'refused';
 CREATE INDEX outbox_held_out ON outbox (number) WHERE held_out = 1;
 CREATE INDEX outbox_digest ON outbox (digest);
 CREATE TABLE inbox (
@@ -255,14 +256,16 @@ class SqliteEdgeStore:
     def outbox_state(self) -> OutboxState:
         """How full the outbox is."""
         with self._database.reading() as connection:
-            counts = dict(connection.execute("SELECT state, count(*) FROM outbox GROUP BY state").fetchall())
-        return OutboxState(
-            recorded=sum(counts.values()),
-            waiting=self._waiting,
-            waiting_bytes=self._waiting_bytes,
-            acknowledged=counts.get("acknowledged", 0),
-            refused=counts.get("refused", 0),
-        )
+            newest = connection.execute("SELECT max(number) FROM outbox").fetchone()[0]
+            row = connection.execute("SELECT count(*) FROM outbox WHERE state = 'refused'").fetchone()
+            recorded, refused = 0 if newest is None else int(newest) + 1, int(row[0])
+            return OutboxState(
+                recorded=recorded,
+                waiting=self._waiting,
+                waiting_bytes=self._waiting_bytes,
+                acknowledged=recorded - self._waiting - refused,
+                refused=refused,
+            )
 
     # Inbox
 

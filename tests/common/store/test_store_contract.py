@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import threading
 
 import pytest
 
@@ -295,6 +296,22 @@ class TestFogLog:
         assert (filled.last_position, filled.oldest_position) == (11, 12)
         assert filled.append(RecordKind.WEIGHTS, FOG, 0, 1, {}, b"w2") == 12
         assert self.positions(filled.read(0, 10, 1 << 20)) == [11, 12]
+
+    def test_threads_share_a_store(self, fog):
+        def commit(device):
+            for number in range(20):
+                fog.commit_frames([frame(number, device=device)])
+                identity = FrameIdentity(device, LAST, number)
+                positions.append(fog.finish(identity, RecordKind.PACKET, {}, b"p"))
+
+        positions = []
+        threads = [threading.Thread(target=commit, args=(name * 40,)) for name in "wxyz"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(positions) == list(range(1, 81))
+        assert fog.pending_count == 0
 
     def test_a_record_is_found_by_its_identity(self, filled):
         assert filled.has_record(RecordKind.PACKET, FrameIdentity(CAMERA, LAST, 0))

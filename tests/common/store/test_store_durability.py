@@ -402,3 +402,14 @@ def test_a_view_cannot_write(tmp_path):
     filled_fog(tmp_path).close()
     with open_training_view(tmp_path) as view, pytest.raises(sqlite3.OperationalError, match="readonly"):
         view._database.connection.execute("DELETE FROM log")
+
+
+def test_stores_and_wire_do_not_import_torch():
+    script = """
+        import sys
+        import common.store, common.store.memory_edge, common.store.memory_fog
+        import common.wire.framing, common.wire.sockets, common.wire.transfer, common.wire.credits
+        unwanted = {"torch", "ultralytics", "cv2", "fog_node", "edge_node"} & set(sys.modules)
+        sys.exit(f"imported {unwanted}" if unwanted else 0)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, cwd=ROOT)
