@@ -92,15 +92,18 @@ class Fetcher:
         if request is None or receiver is None or chunk.digest != request.digest:
             return
 
-        def take() -> None:
+        def take() -> bool:
             receiver.accept(chunk)
-            if receiver.complete:
-                self._keep(request, receiver)
+            if not receiver.complete:
+                return False
+            self._keep(request, receiver)
+            return True
 
-        def taken(_: None) -> None:
+        def taken(kept: bool) -> None:
             if request is not self._request:
                 return
-            if receiver.complete:
+            # Not receiver.complete: an original's file is gone once it is kept.
+            if kept:
                 self._end(True)
             else:
                 self._ask()
