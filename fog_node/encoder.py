@@ -18,7 +18,7 @@ from common.images import Rgb, decode_image, scale_to_width
 from common.inr.compose import owners, to_bytes
 from common.inr.decode import compose_packets, resolve_device
 from common.inr.groups import NetworkGroup
-from common.inr.siren import SirenStack
+from common.inr.siren import Architecture
 from common.quality import Region, frame_quality
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.ladder import Climb, Deadline, Fitted, architectures, psnr_db
@@ -135,7 +135,7 @@ class FrameEncoder:
         sizes = architectures(settings.background)
         starts = [self._warm_start(item, part) for item, part in zip(items, rows, strict=True)]
         rungs = [
-            sizes.index(start.architecture)
+            sizes.index(Architecture(start.width, start.depth))
             if start is not None
             else background_rung(item.image, settings.background_psnr, sizes)
             for item, start in zip(items, starts, strict=True)
@@ -172,21 +172,20 @@ class FrameEncoder:
         rows = torch.cat([xy, rgb, torch.from_numpy(counts.reshape(-1, 1))], 1)
         return rows.to(self.device)
 
-    def _warm_start(self, item: _Work, rows: Tensor) -> SirenStack | None:
+    def _warm_start(self, item: _Work, rows: Tensor) -> Network | None:
         """The device's previous background, when it is already close to this frame."""
         device = item.frame.identity.device if item.frame.identity else ""
         last = self._last.get(device)
         if not self._settings.warm_start or last is None or last[:2] != item.image.shape[:2]:
             return None
-        stack = NetworkGroup.pack([last[2]], self.device).dequantize()
-        if stack.architecture not in architectures(self._settings.background):
-            return None
+        network = last[2]
+        stack = NetworkGroup.pack([network], self.device).dequantize()
         with torch.no_grad():
             some = rows[:: max(1, len(rows) // 4096)]
             output = stack.forward(some[:, :2].T.contiguous())[0].T
             error = float((output - some[:, 2:5]).square().mean()) / 4
         close = psnr_db(error) > self._settings.background_psnr - WARM_WITHIN_DB
-        return stack if close else None
+        return network if close else None
 
     def _fit_objects(self, items: list[_Work], deadline: Deadline) -> None:
         """Fit the residual of every box that its background leaves below the target."""

@@ -71,7 +71,7 @@ OBJECT = LadderSettings(
     outer_bits=16,
     steps=800,
     rounds=5,
-    rung_gain_db=4.0,
+    rung_gain_db=3.0,
     pixels=1024,
     learning_rate=1.5e-3,
 )

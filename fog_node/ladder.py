@@ -17,6 +17,7 @@ from torch import Tensor
 
 from common.bitstream.packet import Network
 from common.inr.fit import Samples, fit_round, join, widen
+from common.inr.groups import NetworkGroup
 from common.inr.quantize import BitWidths, quantize, unpack
 from common.inr.siren import Architecture, SirenStack
 from fog_node.encoder_settings import LadderSettings
@@ -133,7 +134,7 @@ class Climb:
         units: Sequence[float],
         rungs: Sequence[int],
         deadline: Deadline,
-        starts: Sequence[SirenStack | None] | None = None,
+        starts: Sequence[Network | None] | None = None,
     ) -> list[Fitted]:
         """Fit one network to each of ``rows``.
 
@@ -143,7 +144,8 @@ class Climb:
             units: RGB in [0, 1] of one unit of the network's output.
             rungs: Size to start from, index into the ladder.
             deadline: When to stop; at least one short round is always run.
-            starts: Stacks of one network to start from, of the size named by ``rungs``; None: fresh.
+            starts: Networks to start from, of the size named by ``rungs``; None: a fresh one. One that is on
+                target as it is is not fitted at all.
 
         Returns:
             The best state of each network, in order.
@@ -152,11 +154,11 @@ class Climb:
         if not rows:
             return fitted
         samples = Samples.shuffled(rows, self._generator)
-        given = starts or [None] * len(rows)
-        pending = [
-            _Item(i, targets[i], units[i], rungs[i], given[i], 0, given[i] is not None)
-            for i in range(len(rows))
-        ]
+        pending = [_Item(i, targets[i], units[i], rungs[i], None, 0, False) for i in range(len(rows))]
+        for item, network in zip(pending, starts or [], strict=False):
+            if network is not None:
+                self._start_from(item, network, samples, fitted[item.index])
+        pending = [item for item in pending if fitted[item.index].squared_error > item.target]
         while pending:
             work = {size: self._cost(size, pending) for size in {item.rung for item in pending}}
             for rung in sorted(work):
@@ -166,6 +168,14 @@ class Climb:
                 self._round(group, samples, fitted, deadline.limiter(deadline.left * min(1.0, share)))
             pending = [item for item in pending if self._goes_on(item, fitted[item.index], deadline)]
         return fitted
+
+    def _start_from(self, item: _Item, network: Network, samples: Samples, best: Fitted) -> None:
+        """Let ``item`` begin with a network that another frame has; measure it as it is."""
+        item.stack = NetworkGroup.pack([network], self._device).dequantize()
+        item.warm = True
+        mine = samples.select(torch.tensor([item.index], device=self._device))
+        best.network = network
+        best.squared_error = float(mine.squared_error(item.stack)) * item.unit**2
 
     def _cost(self, rung: int, pending: Sequence[_Item]) -> float:
         return self._sizes[rung].parameters * sum(item.rung == rung for item in pending)
