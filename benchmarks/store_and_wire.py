@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from common.frame import Box, Frame, FrameIdentity
 from common.store import open_edge_store, open_fog_store
+from common.store.contract import FogStore
 from common.store.records import RecordKind
 from common.wire.framing import decode, encode
 from common.wire.messages import Upload
@@ -43,6 +45,12 @@ def make_frames(count: int, size: int, epoch: int) -> list[Frame]:
     ]
 
 
+def commit_groups(fog: FogStore, groups: list[list[Frame]]) -> None:
+    """One transaction a group."""
+    for group in groups:
+        fog.commit_frames(group)
+
+
 def measure(folder: Path, count: int, size: int) -> dict[str, float]:
     """All rates, per second."""
     figures: dict[str, float] = {}
@@ -51,9 +59,8 @@ def measure(folder: Path, count: int, size: int) -> dict[str, float]:
         for group in GROUPS:
             frames = make_frames(count, size, epoch=group)
             parts = [frames[start : start + group] for start in range(0, count, group)]
-            figures[f"fog_commits_group_{group}"] = rate(
-                count, lambda p=parts: [fog.commit_frames(x) for x in p]
-            )
+            commits = partial(commit_groups, fog, parts)
+            figures[f"fog_commits_group_{group}"] = rate(count, commits)
         pending = [item.identity for item in fog.pending_frames(count)]
         figures["fog_finishes"] = rate(
             count, lambda: [fog.finish(identity, RecordKind.PACKET, {}, packet) for identity in pending]
