@@ -170,13 +170,15 @@ def test_mutated_packets_raise_only_typed_errors(base, edits, cut, seal):
         data[at % (len(data) if at % 2 else 140)] = value
     if cut is not None:
         del data[14 + cut % (len(data) - 14) :]
+    refusal = None
     try:
         packet = decode_packet(resealed(data) if seal and len(data) > 14 else bytes(data))
     except PacketError as error:
-        assert str(error)
-        assert "\n" not in str(error)
-    else:
+        refusal = str(error)
+    if refusal is None:
         assert decode_packet(encode_packet(packet)).boxes == packet.boxes
+    else:
+        assert len(refusal.splitlines()) == 1
 
 
 def test_a_hostile_header_allocates_little():
