@@ -74,10 +74,13 @@ class TrainingSettings(Settings):
     optimizer: Literal["AdamW", "SGD"] = Field("AdamW", description="optimizer, by its name in torch.optim")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="learning rate of the first step")
     final_learning_rate: float = Field(
-        0.01,
+        0.1,
         gt=0,
         le=1,
         description="learning rate of the last epoch as a share of the first; linear in between",
+    )
+    batchnorm_momentum: float = Field(
+        0.1, gt=0, le=1, description="share of each batch in the running averages of batch normalization"
     )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="weight decay a step")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a frame is mirrored left to right")

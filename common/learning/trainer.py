@@ -99,6 +99,9 @@ def train(
     round_id = round_identity(settings, start)
     point = read_checkpoint(work_dir / CHECKPOINT, round_id)
     detector = load_detector(start)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = settings.batchnorm_momentum
     try:
         trainer = ResidentTrainer(
             detector, store, settings, work_dir, round_id, hooks or TrainerHooks(), point
