@@ -1,0 +1,317 @@
+"""The fog's decisions on sessions, uploads and subscriptions, without a socket."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.frame import Frame, FrameIdentity
+from common.images import encode_jpeg
+from common.store.records import CommitOutcome, LogPage, Record, RecordKind
+from common.wire.allow_list import Device
+from common.wire.messages import (
+    Accepted,
+    CaughtUp,
+    Chunk,
+    Error,
+    Fetch,
+    Hello,
+    Ping,
+    Plan,
+    Pong,
+    Pull,
+    RecordMessage,
+    Refused,
+    Upload,
+    Welcome,
+)
+from fog_node.settings import FogSettings
+from fog_node.state import Commit, FogState, ReadBlob, ReadLog, Send
+
+FOG, ONE, TWO = "F" * 40, "1" * 40, "2" * 40
+
+
+def make_state(last_position=0, rights=None, **settings):
+    rights = rights or {
+        ONE: Device(ONE, may_upload=True, may_subscribe=("*",)),
+        TWO: Device(TWO, may_upload=True, may_subscribe=(ONE,)),
+    }
+    return FogState(
+        FogSettings.model_validate(settings),
+        fog_key=FOG,
+        log_id=9,
+        last_position=last_position,
+        rights=rights,
+        seed=1,
+    )
+
+
+def hello(state, key=ONE, now=0.0, **fields):
+    message = Hello(**{"epoch": 7, "position": 0, "log_id": 9, "devices": ("*",), **fields})
+    return state.received(key.encode(), key, message, now)
+
+
+def messages(instructions):
+    return [entry.message for entry in instructions if isinstance(entry, Send)]
+
+
+@pytest.fixture(scope="module")
+def jpeg(photo):
+    return encode_jpeg(photo, 80)
+
+
+@pytest.fixture
+def upload(jpeg):
+    def make(number, key=ONE):
+        return Upload.of(Frame("f", jpeg, 96, 72, True, (), FrameIdentity(key, 7, number)))
+
+    return make
+
+
+def send(state, message, key=ONE, now=0.0):
+    return state.received(key.encode(), key, message, now)
+
+
+def record(position, size=10, device=ONE):
+    payload = bytes(size)
+    return Record(position, RecordKind.PACKET, device, 7, position, bytes(32), {}, size, payload)
+
+
+def page(*records, through=None, more=False):
+    return LogPage(tuple(records), through or records[-1].position, more)
+
+
+def test_hello_is_answered_by_a_welcome_with_the_limits():
+    state = make_state(last_position=5)
+    (welcome,) = messages(hello(state))
+    assert isinstance(welcome, Welcome)
+    assert (welcome.device, welcome.fog, welcome.log_id, welcome.last_position) == (ONE, FOG, 9, 5)
+    assert welcome.may_upload
+
+
+def test_nothing_is_acknowledged_before_its_commit_has_returned(upload):
+    state = make_state()
+    hello(state)
+    (commit,) = send(state, upload(0))
+    assert isinstance(commit, Commit)
+    assert not state.idle
+    assert messages(state.committed([CommitOutcome.STORED])) == [Accepted(7, (0,))]
+    assert state.idle
+    assert state.waiting_bytes == 0
+
+
+def test_what_arrives_during_a_commit_forms_the_next_group(upload):
+    state = make_state()
+    hello(state)
+    assert len(send(state, upload(0))) == 1
+    assert send(state, upload(1)) == []
+    assert send(state, upload(2)) == []
+    accepted, commit = state.committed([CommitOutcome.STORED])
+    assert accepted.message == Accepted(7, (0,))
+    assert [frame.identity.number for frame in commit.frames] == [1, 2]
+    answers = messages(state.committed([CommitOutcome.DUPLICATE, CommitOutcome.CONFLICT]))
+    assert isinstance(answers[0], Refused)
+    assert answers[0].permanent
+    assert answers[1] == Accepted(7, (1,))
+
+
+def test_a_full_store_refuses_every_waiting_upload_for_now_and_keeps_none(upload):
+    state = make_state(retry_full_s=2.0)
+    hello(state)
+    send(state, upload(0))
+    send(state, upload(1))
+    answers = messages(state.commit_failed("the disk is full", full=True, now=10.0))
+    assert [(a.number, a.code, a.permanent) for a in answers] == [(0, "full", False), (1, "full", False)]
+    assert state.waiting_bytes == 0
+    (held,) = messages(send(state, upload(2), now=11.0))
+    assert (held.code, held.permanent) == ("full", False)
+    assert isinstance(send(state, upload(3), now=12.1)[0], Commit)
+
+
+def test_an_edge_may_not_have_more_uploads_waiting_than_its_window(upload):
+    state = make_state(wire={"upload_window_frames": 2})
+    hello(state)
+    send(state, upload(0))
+    send(state, upload(1))
+    (answer,) = messages(send(state, upload(2)))
+    assert (answer.code, answer.permanent) == ("full", False)
+
+
+def test_an_edge_without_the_right_to_upload_is_refused(upload):
+    state = make_state(rights={ONE: Device(ONE)})
+    hello(state)
+    (answer,) = messages(send(state, upload(0)))
+    assert (answer.code, answer.permanent) == ("not_allowed", False)
+
+
+def test_the_log_is_read_only_within_the_window():
+    state = make_state(last_position=10)
+    hello(state)
+    (read,) = send(state, Pull(0, 3, 1000))
+    assert (read.after, read.limit, read.max_bytes) == (0, 3, 1000)
+    assert send(state, Pull(0, 3, 1000)) == [], "one page is read at a time"
+    sent = state.page_read(read.session, page(record(1), record(2), record(3), more=True))
+    assert [m.position for m in messages(sent)] == [1, 2, 3]
+    assert not any(isinstance(entry, ReadLog) for entry in sent), "the window is used up"
+    (read,) = send(state, Pull(2, 3, 1000))
+    assert (read.after, read.limit) == (3, 2)
+
+
+def test_bytes_bound_the_window_too():
+    state = make_state(last_position=10)
+    hello(state)
+    (read,) = send(state, Pull(0, 100, 25))
+    state.page_read(read.session, page(record(1), record(2), record(3), more=True))
+    assert send(state, Pull(0, 100, 25)) == []
+    (read,) = send(state, Pull(2, 100, 25))
+    assert read.max_bytes == 15
+
+
+def test_a_subscriber_learns_of_positions_that_its_filter_passes_over():
+    state = make_state(last_position=10)
+    hello(state, TWO)
+    (read,) = send(state, Pull(0, 100, 1000), TWO)
+    assert read.devices == {ONE, FOG}
+    sent = messages(state.page_read(read.session, page(record(4), through=10)))
+    assert isinstance(sent[0], RecordMessage)
+    assert sent[1:] == [CaughtUp(10)]
+
+
+def test_new_records_are_read_for_those_who_wait():
+    state = make_state()
+    hello(state)
+    assert send(state, Pull(0, 10, 1000)) == []
+    (read,) = state.log_grew(1)
+    assert read.after == 0
+
+
+def test_a_page_that_could_not_be_read_is_asked_for_again():
+    state = make_state(last_position=1)
+    hello(state)
+    (read,) = send(state, Pull(0, 10, 1000))
+    assert state.page_read(read.session, None) == []
+    assert isinstance(state.tick(1.0)[0], ReadLog)
+
+
+def test_another_log_than_before_is_sent_from_its_beginning():
+    state = make_state(last_position=10)
+    hello(state, position=8, log_id=3)
+    (read,) = send(state, Pull(0, 10, 1000))
+    assert read.after == 0
+
+
+def test_content_is_read_only_from_devices_that_the_edge_may_read():
+    state = make_state()
+    hello(state, TWO)
+    (read,) = send(state, Fetch(bytes(32), 0, 1 << 20), TWO)
+    assert isinstance(read, ReadBlob)
+    assert read.devices == {ONE, FOG}
+    assert read.length == FogSettings().wire.chunk_bytes
+    (chunk,) = messages(state.blob_read(read.session, read, 3, b"abc"))
+    assert chunk == Chunk(bytes(32), 0, 3, b"abc")
+    (read,) = send(state, Fetch(bytes(32), 0, 10), TWO)
+    (error,) = messages(state.blob_read(read.session, read, None, b""))
+    assert (error.code, error.digest) == ("not_found", bytes(32))
+
+
+def test_fetches_under_way_are_bounded():
+    state = make_state()
+    hello(state)
+    answers = [send(state, Fetch(bytes(32), n, 10))[0] for n in range(17)]
+    assert all(isinstance(answer, ReadBlob) for answer in answers[:16])
+    assert isinstance(answers[16].message, Error)
+
+
+def test_a_second_connection_replaces_the_first():
+    state = make_state()
+    hello(state)
+    state.received(b"second", ONE, Hello(epoch=7, position=0), 0.0)
+    (error,) = messages(send(state, Ping()))
+    assert error.code == "no_session"
+    assert messages(state.received(b"second", ONE, Ping(), 0.0)) == [Pong()]
+
+
+def test_an_answer_for_a_session_that_has_ended_goes_nowhere():
+    state = make_state(last_position=1)
+    hello(state)
+    (read,) = send(state, Pull(0, 10, 1000))
+    hello(state)
+    assert state.page_read(read.session, page(record(1))) == []
+
+
+def test_an_edge_that_takes_nothing_more_loses_its_session():
+    state = make_state()
+    hello(state)
+    state.unreachable(b"another connection", ONE)
+    assert ONE in state.sessions
+    state.unreachable(ONE.encode(), ONE)
+    assert ONE not in state.sessions
+
+
+def test_a_silent_edge_is_forgotten():
+    state = make_state(wire={"heartbeat_seconds": 1.0, "liveness": 5})
+    hello(state, now=0.0)
+    send(state, Ping(), now=3.0)
+    state.tick(7.9)
+    assert ONE in state.sessions
+    state.tick(8.1)
+    assert ONE not in state.sessions
+
+
+def test_uploads_of_an_edge_that_went_are_still_committed(upload):
+    state = make_state()
+    hello(state)
+    send(state, upload(0))
+    state.unreachable(ONE.encode(), ONE)
+    assert state.committed([CommitOutcome.STORED]) == []
+    assert state.idle
+
+
+def test_removed_keys_are_told_and_lose_their_session():
+    state = make_state()
+    hello(state)
+    hello(state, TWO)
+    kept = {ONE: state.rights[ONE]}
+    (told,) = state.rights_changed(kept)
+    assert (told.key, told.message.code) == (TWO, "not_allowed")
+    assert set(state.sessions) == {ONE}
+    (refused,) = messages(send(state, Ping(), TWO))
+    assert refused.code == "not_allowed"
+
+
+def test_changed_rights_take_a_new_hello():
+    state = make_state()
+    hello(state)
+    rights = {**state.rights, ONE: replace(state.rights[ONE], may_upload=False)}
+    (told,) = messages(state.rights_changed(rights))
+    assert told.code == "no_session"
+    (welcome,) = messages(hello(state))
+    assert not welcome.may_upload
+
+
+def test_no_more_edges_than_the_limit():
+    state = make_state(limits={"peers": 1})
+    hello(state)
+    (error,) = messages(hello(state, TWO))
+    assert error.code == "full"
+    assert messages(hello(state))[0].device == ONE
+
+
+def test_a_new_plan_is_told_to_every_edge_and_to_those_who_come_later():
+    state = make_state()
+    hello(state)
+    plan = Plan("fog", "it is cheaper", train=False)
+    assert messages(state.plan_changed(plan)) == [plan]
+    assert state.plan_changed(plan) == []
+    assert plan in messages(hello(state, TWO))
+
+
+def test_a_stopping_fog_finishes_what_it_has_and_takes_nothing_new(upload):
+    state = make_state()
+    hello(state)
+    send(state, upload(0))
+    state.stop()
+    (refused,) = messages(send(state, upload(1)))
+    assert (refused.code, refused.permanent) == ("stopping", False)
+    assert messages(state.committed([CommitOutcome.STORED])) == [Accepted(7, (0,))]
+    (farewell,) = messages(state.farewell())
+    assert farewell.code == "stopping"
