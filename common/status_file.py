@@ -45,6 +45,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         raise StoreError(f"cannot read the status {path}: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("pid"), int):
         raise StoreError(f"{path} is no status of a node; remove it and start the node again")
+    value.pop("alive", None)
     return {"alive": process_lives(value["pid"], value.get("process_start")), **value}
 
 
