@@ -67,7 +67,8 @@ class Planner:
 
     def update(self) -> bool:
         """Ask the model again; whether its choice is another one than before."""
-        if self.frames < self.settings.min_frames:
+        known = bool(self.subscribers) or self.settings.receivers is not None
+        if self.frames < self.settings.min_frames or not known:
             return False
         before = self.newest
         self.newest = plan(self.deployment())
@@ -120,9 +121,8 @@ class Planner:
             return None
         sentence = "" if self.newest is None else self.newest.sentence
         if self.training.strategy != "auto":
-            sentence = " ".join(
-                [f"Training at the {strategy.value} is pinned by a setting.", sentence]
-            ).strip()
+            pinned = f"training at the {strategy.value} is pinned by a setting"
+            sentence = f"{pinned}; the planner finds: {sentence}" if sentence else pinned
         return PlanMessage(strategy.value, sentence[:2000], train=strategy is Strategy.EDGE)
 
     def status(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def factory(start):
             if "hang" in frame.name:
                 time.sleep(3600)
             if "slow" in frame.name:
-                time.sleep(0.2)
+                time.sleep(0.05)
             if "refuse" in frame.name:
                 results.append(NotEncoded(f"frame {frame.name} is refused by the stub"))
             else:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from common.bitstream import decode_packet
 from common.store import open_edge_store, open_fog_store
 from common.store.records import RecordKind
 from tests.node_processes import Deployment, write_frames
@@ -283,3 +284,18 @@ def test_an_edge_receives_only_the_devices_it_may_subscribe_to(deployment, tmp_p
     other.wait_for(lambda s: s["inbox"]["packet"] == 3, "everything at an edge that may")
     status = reader.wait_for(lambda s: s["log_position"] == 3, "the end of the log")
     assert status["inbox"]["packet"] == 2
+
+
+def test_the_real_encoder_turns_frames_into_packets_that_decode(deployment, tmp_path, photo):
+    encoder = {"width": 96, "background_psnr": 15, "object_psnr": 15, "time_budget_s": 1.0}
+    deployment.start_fog(workers={"module": "fog_node.encoder_worker", "threads": 1}, encoder=encoder)
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 2, "2 packets", 90)
+    status = deployment.fog.status()
+    assert status["encoded"]["reached_target"] == 1.0
+    assert status["encoded"]["background_psnr_db"] > 15
+    assert edge.terminate() == 0
+    with open_edge_store(edge.store, edge.keys.public) as store, store.training_view() as view:
+        packets = [decode_packet(data) for _, data in view.packets_after(0, 10)]
+    assert [packet.identity.number for packet in packets] == [0, 1]
+    assert [len(packet.boxes) for packet in packets] == [1, 1]
