@@ -58,7 +58,7 @@ def generate(folder: str | Path) -> KeyPair:
         ConfigError: The folder holds keys already (they are never overwritten) or cannot be written.
     """
     folder = Path(folder)
-    public, secret = (key.decode("ascii") for key in zmq.curve_keypair())
+    public, secret = _draw()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (PUBLIC_NAME, SECRET_NAME):
@@ -98,6 +98,14 @@ def load(folder: str | Path) -> KeyPair:
     if zmq.curve_public(secret.encode("ascii")).decode("ascii") != check_public_key(public):
         raise ConfigError(f"{folder / PUBLIC_NAME} does not belong to {path}; restore the right one")
     return KeyPair(public, secret)
+
+
+def _draw() -> tuple[str, str]:
+    """A key pair whose public key a command line does not take for an option."""
+    while True:
+        public, secret = (key.decode("ascii") for key in zmq.curve_keypair())
+        if not public.startswith("-"):
+            return public, secret
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

@@ -112,22 +112,9 @@ def test_an_unknown_key_gets_nowhere_and_is_told_how_to_get_in(deployment, tmp_p
     edge.wait_for(lambda s: sentence in s["problem"], "the sentence")
     assert edge.text().count(sentence) == 1
     assert deployment.fog.status()["log_position"] == 0
-    arguments = [edge.keys.public, "--may-upload", "--may-subscribe", "*"]
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "fog_node.cli",
-            "allow",
-            "--config",
-            deployment.fog.config,
-            "--",
-            *arguments[:1],
-        ]
-        if edge.keys.public.startswith("-")
-        else [sys.executable, "-m", "fog_node.cli", "allow", *arguments, "--config", deployment.fog.config],
-        check=True,
-    )
+    command = [sys.executable, "-m", "fog_node.cli", "allow", edge.keys.public, "--may-upload"]
+    options = ["--may-subscribe", "*", "--config", deployment.fog.config]
+    subprocess.run([*command, *options], check=True, capture_output=True)
     edge.wait_for(lambda s: s["inbox"]["packet"] == 1, "the packet once it is allowed")
 
 
