@@ -80,7 +80,9 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
                 lines += [f"{indent}{key} {number}:", *_lines(entry, indent + "  ")]
         else:
             text = "-" if item is None or item in ({}, []) else item
-            lines.append(f"{indent}{key}: {f'{text:.6g}' if isinstance(text, float) else text}")
+            if isinstance(text, float):
+                text = f"{text:.0f}" if abs(text) >= 1e6 else f"{text:.6g}"
+            lines.append(f"{indent}{key}: {text}")
     return lines
 
 
