@@ -100,9 +100,9 @@ def write_edges(
 
 
 def training_settings(
-    scenario: LoopbackScenario, classes: tuple[str, ...], steps: int, threads: int
+    scenario: LoopbackScenario, classes: tuple[str, ...], steps: int, threads: int, seed: int = 0
 ) -> TrainingSettings:
-    """How a node trains for ``steps`` steps."""
+    """How a node trains for ``steps`` steps; ``seed`` draws the order of the frames."""
     return TrainingSettings.model_validate(
         {
             "classes": classes,
@@ -112,6 +112,7 @@ def training_settings(
             "max_steps": steps,
             "learning_rate": scenario.learning_rate,
             "threads": threads,
+            "seed": seed,
             "gate": {"min_boxes": scenario.gate_min_boxes},
         }
     )
@@ -149,7 +150,7 @@ def edge_configuration(
     """An edge's YAML: both clips, the second only once the starter detector is in use."""
     trains = edge < scenario.trainers
     threads = max(1, _cores() // scenario.trainers)
-    detector = training_settings(scenario, recordings.classes, scenario.adapt_steps, threads)
+    detector = training_settings(scenario, recordings.classes, scenario.adapt_steps, threads, seed=edge + 1)
     return {
         "fog": {"address": address, "public_key": fog_key},
         "sources": [

@@ -149,9 +149,9 @@ def _deploy(
             fog = status_of(files.fog_store)
             edges = [status_of(store) for store in stores]
             seen = observe(expected, fog, edges if started else [])
-            stages.update(seen.stage.value, seen.done, seen.total)
             if seen.stage is Stage.DONE:
                 break
+            stages.update(seen.stage.value, seen.done, seen.total)
             nodes.check()
             if time.monotonic() > deadline:
                 raise DeploymentError(

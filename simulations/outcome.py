@@ -14,6 +14,7 @@ from common.bitstream import Packet, decode_packet
 from common.cost_model import Deployment, DeviceLoad, Plan, plan
 from common.errors import DeploymentError
 from common.learning.weights import read_weights
+from common.learning.yolo_environment import prepare_yolo
 from common.store import open_edge_store, open_fog_store
 from common.store.records import Record, RecordKind
 from simulations.deployment import DeploymentFiles, training_settings
@@ -69,6 +70,8 @@ def collect(run: Run) -> LoopbackResult:
         DeploymentError: A detector or a frame is missing.
         StoreError: A store cannot be read.
     """
+    # One thread measures decoding as one core does it, and is quick enough for the rest.
+    prepare_yolo(threads=1)
     files, recordings = run.files, run.recordings
     with open_fog_store(files.fog_store) as store:
         log = log_records(store)
@@ -101,8 +104,10 @@ def collect(run: Run) -> LoopbackResult:
         tombstones=kinds[RecordKind.TOMBSTONE],
         jpeg_bytes=recordings.jpeg_bytes,
         packet_bytes=sum(r.size for r in log if r.kind is RecordKind.PACKET),
-        uplink_bytes=sum(int(peer["bytes_up"]) for peer in run.fog["peers"].values()),
-        downlink_bytes=sum(int(peer["bytes_down"]) for peer in run.fog["peers"].values()),
+        uplink_bytes=_traffic(run.fog, "bytes_up"),
+        downlink_bytes=_traffic(run.fog, "bytes_down"),
+        downlink_packet_bytes=_traffic(run.fog, "bytes_packets_down"),
+        downlink_weights_bytes=len(files.edges) * sum(r.size for r in log if r.kind is RecordKind.WEIGHTS),
         background_psnr_db=quality.background_db,
         object_psnr_db=quality.object_db,
         encode_s_per_frame=fmean(encoding) if encoding else None,
@@ -141,6 +146,11 @@ def measured_plan(log: Sequence[Record], edge_keys: Sequence[str]) -> Plan:
     return plan(
         Deployment(tuple(loads), None, detector_bytes=weights[-1] if weights else 0, decide_by="bytes")
     )
+
+
+def _traffic(fog: Status, counter: str) -> int:
+    """One of the fog's counters, summed over all edges."""
+    return sum(int(peer.get(counter, 0)) for peer in fog["peers"].values())
 
 
 def _other_sentence(fog: Status, answer: Plan) -> str | None:
@@ -192,7 +202,7 @@ def _trainings(run: Run) -> tuple[list[Curve], tuple[TrainingOutcome, ...]]:
                 TrainingOutcome(
                     name,
                     bool(decision["deploy"]),
-                    str(decision["reason"]),
+                    str(decision["reason"]).removeprefix("not deployed: ").removeprefix("deployed: "),
                     float(metrics.get("seconds") or 0.0),
                     int(metrics.get("steps") or 0),
                 )

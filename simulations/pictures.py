@@ -127,5 +127,5 @@ def _bars(axes: Any, scores: Sequence[DetectorScore]) -> None:
     axes.set_xticks(range(len(detectors)), detectors)
     axes.set_ylim(0, 1)
     axes.set_ylabel("mAP on validation frames")
-    axes.set_title("Detectors in use: before and after")
-    axes.legend(fontsize="small")
+    axes.set_title("Detectors in use: before (starter) and after")
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)

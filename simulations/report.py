@@ -86,6 +86,8 @@ class LoopbackResult:
         packet_bytes: Bytes of all packets.
         uplink_bytes: Measured bytes from the edges to the fog.
         downlink_bytes: Measured bytes from the fog to the edges.
+        downlink_packet_bytes: Packet payloads among the downlink.
+        downlink_weights_bytes: Detectors among the downlink.
         background_psnr_db: Mean over frames, stored packets against sources; None without packets.
         object_psnr_db: Mean over objects; None without objects.
         encode_s_per_frame: Seconds of encoding a frame.
@@ -111,6 +113,8 @@ class LoopbackResult:
     packet_bytes: int
     uplink_bytes: int
     downlink_bytes: int
+    downlink_packet_bytes: int
+    downlink_weights_bytes: int
     background_psnr_db: float | None
     object_psnr_db: float | None
     encode_s_per_frame: float | None
@@ -166,11 +170,15 @@ class LoopbackResult:
                 text += f", {node.verified} equal to the fog's by hash"
             rows.append(("daemons", node.name, text))
         share = self.packet_bytes / self.jpeg_bytes if self.jpeg_bytes else 0.0
+        rest = self.downlink_bytes - self.downlink_packet_bytes - self.downlink_weights_bytes
         rows += [
             ("bytes", "frames as JPEG", f"{_bytes(self.jpeg_bytes)} ({self.frames} frames)"),
             ("bytes", "frames as packets", f"{_bytes(self.packet_bytes)} (alpha {share:.3f})"),
             ("bytes", "uplink, all edges", _against(self.uplink_bytes, self.jpeg_bytes)),
             ("bytes", "downlink, all edges", _against(self.downlink_bytes, self.jpeg_bytes)),
+            ("bytes", "  of it packets", _against(self.downlink_packet_bytes, self.jpeg_bytes)),
+            ("bytes", "  of it detectors", _against(self.downlink_weights_bytes, self.jpeg_bytes)),
+            ("bytes", "  of it the rest", f"{_bytes(rest)} (validation originals, heartbeats, headers)"),
             ("pictures", "background PSNR, mean", _figure(self.background_psnr_db, "dB")),
             ("pictures", "object PSNR, mean", _figure(self.object_psnr_db, "dB")),
             ("pictures", "frames encoded", f"{self.packets} of {self.frames}"),

@@ -52,6 +52,8 @@ def result() -> LoopbackResult:
         packet_bytes=1_000_000,
         uplink_bytes=2_050_000,
         downlink_bytes=9_000_000,
+        downlink_packet_bytes=2_000_000,
+        downlink_weights_bytes=6_500_000,
         background_psnr_db=27.5,
         object_psnr_db=31.25,
         encode_s_per_frame=2.2,
@@ -75,6 +77,8 @@ def test_the_table_names_every_daemon_byte_count_and_score(
     print_table(result)
     text = capsys.readouterr().out
     for figure in ("pid 100, port 5570", "log position 41", "2.050 MB = 1.02 times the JPEG bytes"):
+        assert figure in text
+    for figure in ("2.000 MB = 1.00 times the JPEG bytes", "0.500 MB (validation originals"):
         assert figure in text
     for figure in ("27.50 dB", "31.25 dB", "2.20 s", "150.00 frames/s", "mAP50 0.600", "mAP50-95 0.350"):
         assert figure in text
