@@ -34,6 +34,7 @@ class Decision:
         frames: Frames to train on when the round began.
         digest: Content hash of the weights in hex; empty when there are none.
         metrics: Figures by name.
+        deployed_before: Detectors deployed on this node before this decision.
     """
 
     time: float
@@ -43,6 +44,7 @@ class Decision:
     frames: int
     digest: str
     metrics: dict[str, Any] = field(default_factory=dict)
+    deployed_before: int = 0
 
 
 class DetectorHistory:
@@ -124,7 +126,10 @@ class DetectorHistory:
             digest = content_digest(content).hex()
             if deploy:
                 write_durably(self.weights, content)
-        decision = Decision(time, source, deploy and bool(digest), reason, frames, digest, dict(metrics))
+        last = self._decisions[-1] if self._decisions else None
+        before = 0 if last is None else last.deployed_before + last.deploy
+        deployed = deploy and bool(digest)
+        decision = Decision(time, source, deployed, reason, frames, digest, dict(metrics), before)
         self._decisions = [*self._decisions, decision][-ENTRIES:]
         text = json.dumps({"decisions": [asdict(entry) for entry in self._decisions]}, indent=1)
         write_durably(self._path, text.encode())

@@ -17,7 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from common import __version__
 from common.child import stop_children
-from common.errors import ConfigError, WireError
+from common.errors import ConfigError, StoreError, WireError
 from common.jobs import Call
 from common.mailbox import Mailbox
 from common.node_settings import resolve
@@ -314,7 +314,7 @@ class EdgeDaemon:
 
     def _write_status(self, state: str) -> None:
         if state != "stopped":
-            with suppress(Exception):
+            with suppress(StoreError):
                 self._last_status = self.node.status()
         status = {
             "role": "edge",

@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import zmq
 
 from common import __version__
 from common.child import stop_children
-from common.errors import WireError
+from common.errors import StoreError, WireError
 from common.jobs import Call
 from common.mailbox import Mailbox
 from common.node_settings import resolve
@@ -209,15 +209,15 @@ class FogDaemon:
         return True
 
     def _write_status(self, state: str) -> None:
-        if state == "stopped":
-            # The store is closed by now: only what the last status told can be told.
-            status = dict(self._last_status)
-        else:
-            status = self.node.status()
-            for key, traffic in self._traffic.peers.items():
-                peer = status["peers"].setdefault(key, {"connected": False})
-                peer |= {f"bytes_{name}": value for name, value in asdict(traffic).items()}
-            self._last_status = status
+        # Once stopped the store is closed: only what the last status told can be told.
+        if state != "stopped":
+            with suppress(StoreError):
+                self._last_status = self.node.status()
+                peers = self._last_status["peers"]
+                for key, traffic in self._traffic.peers.items():
+                    peer = peers.setdefault(key, {"connected": False})
+                    peer |= {f"bytes_{name}": value for name, value in asdict(traffic).items()}
+        status = dict(self._last_status)
         status["log_position"] = self.node.last_position
         head = {
             "role": "fog",

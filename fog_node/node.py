@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from common.child import Child
-from common.detector_history import Decision, DetectorHistory
+from common.cost_model import Strategy
 from common.errors import ConfigError, StoreFullError
 from common.jobs import Call, Jobs
-from common.learning_messages import Start
 from common.mailbox import Mailbox
 from common.store.contract import FogStore
 from common.store.records import CommitOutcome, LogPage, PendingFrame, RecordKind
-from common.trainer_link import TrainerLink
-from common.training_rounds import RoundRules, TrainingRounds
 from common.wire.allow_list import AllowList, Device
 from common.wire.messages import Message
 from fog_node.encoder_messages import BatchEncoded, StartEncoder
@@ -34,10 +31,12 @@ from fog_node.encoding import (
     Kill,
     LoadPending,
 )
+from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send
+from fog_node.learner import Learner
 from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
-from fog_node.state import Commit, FogState, Instruction, ReadBlob, ReadLog, Send
+from fog_node.state import FogState
 from fog_node.worker_pool import WorkerPool
 
 __all__ = ["FogNode", "Sender"]
@@ -120,7 +119,16 @@ class FogNode:
         training = settings.training
         self._planner = Planner(settings.planner, training, epochs=training.detector.epochs)
         self._planner.tallies = self._figures.tallies
-        self._trainer = self._open_trainer(folder, mailbox)
+        self._learner = Learner(
+            training,
+            settings.children,
+            folder=folder,
+            store=store,
+            key=key,
+            jobs=self._writes,
+            mailbox=mailbox,
+            on_published=self._published,
+        )
         self._count_log(0, self.last_position)
 
     @property
@@ -131,7 +139,7 @@ class FogNode:
     @property
     def children(self) -> list[Child]:
         """The running child processes."""
-        trainer = self._trainer.child
+        trainer = self._learner.child
         return [*self._pool.children, *([] if trainer is None else [trainer])]
 
     def received(self, routing_id: bytes, key: str, message: Message) -> None:
@@ -158,7 +166,7 @@ class FogNode:
         self.perform(self.state.tick(now))
         for key in before - set(self.state.sessions):
             _log.info("edge %s is silent and counts as gone", key)
-        self._trainer.perform(self._trainer.rounds.tick(now))
+        self._learner.tick(now)
 
     def check_rights(self) -> None:
         """Look at the allow list again; sessions of removed keys end."""
@@ -174,6 +182,8 @@ class FogNode:
         if rights != self.state.rights:
             for key in set(self.state.rights) - set(rights):
                 _log.info("key %s was taken off the allow list", key)
+                self._planner.subscribers.pop(key, None)
+                self._planner.reports.pop(key, None)
             self.perform(self.state.rights_changed(rights))
 
     def plan(self) -> None:
@@ -197,7 +207,7 @@ class FogNode:
     def farewell(self) -> None:
         """Tell every edge, and the trainer to save its work and end."""
         self.perform(self.state.farewell())
-        self._trainer.perform(self._trainer.rounds.stop())
+        self._learner.stop()
 
     def close(self) -> None:
         """End the store's threads after what they have in work."""
@@ -230,7 +240,7 @@ class FogNode:
             },
             "peers": peers,
             "workers": self._pool.status(),
-            "training": self._trainer.status(),
+            "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
         }
@@ -370,78 +380,16 @@ class FogNode:
             return
         self._reads.run(lambda: self._store.read(after, SCAN_RECORDS, SCAN_BYTES, None, kinds), done, failed)
 
-    def _open_trainer(self, folder: Path, mailbox: Mailbox[Call]) -> TrainerLink:
-        training = self._settings.training
-        history = DetectorHistory(folder / "detector")
-        history.clean()
-        in_use = history.in_use
-        rounds = TrainingRounds(
-            RoundRules(training.min_frames, training.min_new_frames, training.rounds),
-            enabled=training.strategy in ("auto", "fog") or training.starter_frames > 0,
-            rounds=history.rounds,
-            frames_used=history.frames_used,
-            detector=None if in_use is None else str(in_use),
-            own=history.own,
-        )
-        start = Start(
-            role="fog",
-            store=str(folder),
-            work_dir=str(folder / "trainer"),
-            settings=training.detector.model_dump(mode="json"),
-        )
-        return TrainerLink(
-            rounds,
-            history,
-            start=start,
-            module=training.module,
-            threads=training.detector.threads,
-            children=self._settings.children,
-            mailbox=mailbox,
-            jobs=self._writes,
-            on_decision=self._publish,
-        )
-
     def _train(self) -> None:
-        """Tell the training state machine how many frames there are and whether it is the fog's turn."""
-        if not self._counted:
-            return
-        training, rounds = self._settings.training, self._trainer.rounds
-        planned = self._planner.strategy == "fog"
-        starter = training.starter_frames > 0 and rounds.detector is None
-        first = training.starter_frames if starter else training.min_frames
-        rules = RoundRules(first, training.min_new_frames, None if starter else training.rounds)
-        now = time.monotonic()
-        self._trainer.perform(rounds.frames_known(self._figures.trainable, self.last_position, now))
-        self._trainer.perform(rounds.allow(planned or starter, now, rules))
+        """Tell the learner how many frames there are and whether it is the fog's turn."""
+        self._planner.fog_training_s = self._learner.seconds
+        if self._counted:
+            planned = self._planner.strategy is Strategy.FOG
+            self._learner.update(self._figures.trainable, self.last_position, planned=planned)
 
-    def _publish(self, decision: Decision) -> None:
-        """Weights that the gate has let through go into the log, for every subscribed edge."""
-        seconds = decision.metrics.get("seconds")
-        if isinstance(seconds, int | float) and seconds > 0:
-            self._planner.fog_training_s = float(seconds)
-        if not decision.deploy:
-            return
-        history = self._trainer.history
-        number = sum(entry.deploy for entry in history.decisions) - 1
-
-        def append() -> tuple[int, int]:
-            payload = history.weights.read_bytes()
-            meta = {"reason": decision.reason, "metrics": decision.metrics, "frames": decision.frames}
-            epoch = self._store.log_id
-            return self._store.append(RecordKind.WEIGHTS, self._key, epoch, number, meta, payload), len(
-                payload
-            )
-
-        def done(answer: tuple[int, int]) -> None:
-            position, size = answer
-            self._planner.detector_bytes = size
-            _log.info("the detector of %d bytes is published at log position %d", size, position)
-            self._grew(position)
-
-        def failed(error: Exception) -> None:
-            _log.error("the detector could not be published: %s", error)
-
-        self._writes.run(append, done, failed)
+    def _published(self, position: int, size: int) -> None:
+        self._planner.detector_bytes = size
+        self._grew(position)
 
     def _rights(self) -> dict[str, Device]:
         return {device.key: device for device in self._allow.devices}

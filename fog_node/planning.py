@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from common.cost_model import Deployment, DeviceLoad, Plan, Rates, Strategy, plan
+from common.errors import ConfigError
 from common.wire.messages import Plan as PlanMessage
 from common.wire.messages import Report
 from fog_node.settings import FogTrainingSettings, PlannerSettings
@@ -71,7 +72,11 @@ class Planner:
         if self.frames < self.settings.min_frames or not known:
             return False
         before = self.newest
-        self.newest = plan(self.deployment())
+        try:
+            self.newest = plan(self.deployment())
+        except ConfigError:
+            # Deciding by seconds was asked for, and a rate has not been measured yet.
+            return False
         return before is None or before.training is not self.newest.training
 
     def deployment(self) -> Deployment:

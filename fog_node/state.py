@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from common.errors import MessageVersionError, ResidualInrError, WireError
 from common.frame import Frame, FrameIdentity
@@ -36,59 +35,15 @@ from common.wire.messages import (
     Upload,
     Welcome,
 )
+from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send
 from fog_node.sessions import Session, readable_devices
 from fog_node.settings import FogSettings
 from fog_node.upload_check import check_upload, error_code
 
-__all__ = ["Commit", "FogState", "Instruction", "ReadBlob", "ReadLog", "Send"]
+__all__ = ["FogState"]
 
 MAX_FETCHES = 16
 """Fetch requests of one edge under way; each answer is at most one chunk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Instruction: send to a connection; when it cannot take it, call :meth:`FogState.unreachable`."""
-
-    routing_id: bytes
-    message: Message
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Instruction: commit these frames in one transaction, then call ``committed`` or ``commit_failed``."""
-
-    frames: tuple[Frame, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLog:
-    """Instruction: read a page of the log for a session, then call :meth:`FogState.page_read`."""
-
-    session: int
-    after: int
-    limit: int
-    max_bytes: int
-    devices: frozenset[str] | None
-    kinds: frozenset[RecordKind]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBlob:
-    """Instruction: read a piece of a payload for a session, then call :meth:`FogState.blob_read`.
-
-    Only if the content comes from one of ``devices`` (None: from any).
-    """
-
-    session: int
-    digest: bytes
-    offset: int
-    length: int
-    devices: frozenset[str] | None
-
-
-Instruction = Send | Commit | ReadLog | ReadBlob
 
 
 class FogState:

@@ -24,8 +24,9 @@ from common.wire.messages import (
     Upload,
     Welcome,
 )
+from fog_node.instructions import Commit, ReadBlob, ReadLog, Send
 from fog_node.settings import FogSettings
-from fog_node.state import Commit, FogState, ReadBlob, ReadLog, Send
+from fog_node.state import FogState
 
 FOG, ONE, TWO = "F" * 40, "1" * 40, "2" * 40
 
