@@ -25,7 +25,7 @@ from fog_node.encoder_messages import (
     to_map,
 )
 
-__all__ = ["BatchEncoder", "EncoderFactory", "serve"]
+__all__ = ["BatchEncoder", "EncoderFactory", "encode_each", "serve"]
 
 
 class BatchEncoder(Protocol):
@@ -56,18 +56,19 @@ def serve(factory: EncoderFactory, *, max_bytes: int = 64 * 1024 * 1024) -> int:
         if isinstance(message, StopEncoder):
             break
         if isinstance(message, EncodeBatch):
-            pipe.send(to_map(BatchEncoded(message.batch, tuple(_encode(encoder, message.frames)))))
+            pipe.send(to_map(BatchEncoded(message.batch, tuple(encode_each(encoder, message.frames)))))
     return 0
 
 
-def _encode(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
+def encode_each(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
+    """Encode a batch; when it fails as a whole, frame by frame. One answer a frame, in order."""
     try:
         results = encoder(frames)
         if len(results) != len(frames):
             raise MessageError(f"the encoder gave {len(results)} answers for {len(frames)} frames")
     except Exception as error:  # whatever one frame brings about, the others must be encoded
         if len(frames) > 1:
-            return [result for frame in frames for result in _encode(encoder, [frame])]
+            return [result for frame in frames for result in encode_each(encoder, [frame])]
         reason = " ".join(str(error).split()) or "no message"
         return [NotEncoded(f"frame {frames[0].name!r} cannot be encoded: {type(error).__name__}: {reason}")]
     return results

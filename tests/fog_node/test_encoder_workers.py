@@ -1,0 +1,80 @@
+"""The encoder process: its messages, and a batch in which one frame is bad."""
+
+import pytest
+
+from common.errors import MessageError
+from common.frame import Box, Frame, FrameIdentity
+from fog_node.encoder_messages import (
+    BatchEncoded,
+    EncodeBatch,
+    Encoded,
+    EncoderReady,
+    NotEncoded,
+    StartEncoder,
+    StopEncoder,
+    from_map,
+    to_map,
+)
+from fog_node.encoder_worker import encode_each
+
+
+def frame(number, name="f"):
+    identity = FrameIdentity("d" * 40, 2**63 + 1, number)
+    return Frame(name, b"jpeg", 8, 6, True, (Box(1, 2, 3.5, 4, "cat"),), identity, True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        StartEncoder({"width": 64}, "cpu", 2),
+        EncodeBatch(3, (frame(0), frame(1))),
+        StopEncoder(),
+        EncoderReady(),
+        BatchEncoded(3, (Encoded(b"p", None, (30.5, 31.0), 1.5, False), NotEncoded("no"))),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_messages_survive_the_pipe(message):
+    assert from_map(to_map(message)) == message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"type": "sing"},
+        {"type": "encode", "batch": 1},
+        {"type": "encoded", "batch": 1, "results": [{"packet": b""}]},
+        {
+            "type": "encode",
+            "batch": 1,
+            "frames": [{**to_map(EncodeBatch(1, (frame(0),)))["frames"][0], "boxes": [[1]]}],
+        },
+    ],
+)
+def test_anything_else_is_no_encoder_message(value):
+    with pytest.raises(MessageError, match="an encoder message"):
+        from_map(value)
+
+
+def test_only_numbered_frames_are_encoded():
+    with pytest.raises(MessageError, match="has no identity"):
+        to_map(EncodeBatch(1, (Frame("f", b"", 1, 1),)))
+
+
+def test_one_bad_frame_costs_its_neighbours_nothing():
+    good = Encoded(b"p", 30.0, (), 0.1, True)
+
+    def encoder(frames):
+        if any(entry.name == "bad" for entry in frames):
+            raise ValueError("two\nlines")
+        return [good for _ in frames]
+
+    results = encode_each(encoder, [frame(0), frame(1, "bad"), frame(2)])
+    assert results[0] == results[2] == good
+    assert results[1] == NotEncoded("frame 'bad' cannot be encoded: ValueError: two lines")
+
+
+def test_an_encoder_that_answers_too_few_frames_is_not_believed():
+    results = encode_each(lambda frames: [], [frame(0)])
+    assert "gave 0 answers for 1 frames" in results[0].reason
