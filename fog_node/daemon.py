@@ -46,6 +46,9 @@ TICK_MS = 50
 LINGER_MS = 500
 """How long the last acknowledgements may take to leave; edges send again what they miss."""
 
+ENCODER_STOP_S = 0.5
+"""How long an encoder may take to end by itself: a batch under way is encoded again after the next start."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +111,7 @@ class FogDaemon:
                 self._serve()
                 self._drain()
             finally:
-                for child in self.node.children:
+                for child in [*self.node.encoders, *self.node.trainers]:
                     child.terminate(signal.SIGKILL)
         self._write_status("stopped")
         _log.info("fog node has stopped; log position %d", self.node.last_position)
@@ -145,9 +148,14 @@ class FogDaemon:
             self._turn()
         self.node.farewell()
         limits = self._settings.children
+        stop = {"type": "stop"}
         stop_children(
-            self.node.children, {"type": "stop"}, stop_s=limits.stop_s, terminate_s=limits.terminate_s
+            self.node.encoders,
+            stop,
+            stop_s=min(ENCODER_STOP_S, limits.stop_s),
+            terminate_s=limits.terminate_s,
         )
+        stop_children(self.node.trainers, stop, stop_s=limits.stop_s, terminate_s=limits.terminate_s)
 
     def _poller(self) -> zmq.Poller:
         poller = zmq.Poller()

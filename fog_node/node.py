@@ -137,10 +137,14 @@ class FogNode:
         return self.state.idle and not self.encoding.writing and not self._writes.outstanding
 
     @property
-    def children(self) -> list[Child]:
-        """The running child processes."""
-        trainer = self._learner.child
-        return [*self._pool.children, *([] if trainer is None else [trainer])]
+    def encoders(self) -> list[Child]:
+        """The running encoder workers."""
+        return self._pool.children
+
+    @property
+    def trainers(self) -> list[Child]:
+        """The running trainer, if any."""
+        return [] if self._learner.child is None else [self._learner.child]
 
     def received(self, routing_id: bytes, key: str, message: Message) -> None:
         """A message has come from an authenticated edge."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from common.bitstream import decode_packet
 from common.store import open_edge_store, open_fog_store
@@ -286,3 +287,32 @@ def test_the_real_encoder_turns_frames_into_packets_that_decode(deployment, tmp_
         packets = [decode_packet(data) for _, data in view.packets_after(0, 10)]
     assert [packet.identity.number for packet in packets] == [0, 1]
     assert [len(packet.boxes) for packet in packets] == [1, 1]
+
+
+def test_a_busy_encoder_does_not_hold_up_the_end(deployment, tmp_path, photo):
+    deployment.start_fog()
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["hang"])]).start()
+    edge.wait_for(lambda s: s["outbox"]["acknowledged"] == 1, "the acknowledgement")
+    deployment.fog.wait_for(lambda s: s["frames_in_encoders"] == 1, "a busy encoder")
+    assert deployment.fog.terminate(timeout=8) == 0
+
+
+def test_a_second_daemon_on_the_same_store_is_one_sentence(deployment):
+    deployment.start_fog()
+    command = [sys.executable, "-m", "fog_node.cli", "serve", "--config", str(deployment.fog.config)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "another process" in run.stderr
+
+
+def test_a_busy_port_is_one_sentence(deployment, tmp_path):
+    deployment.start_fog()
+    other = Deployment(tmp_path / "other")
+    other.fog.settings["address"] = deployment.fog.settings["address"]
+    other.fog.config.write_text(yaml.safe_dump(other.fog.settings))
+    command = [sys.executable, "-m", "fog_node.cli", "serve", "--config", str(other.fog.config)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "is another program using the port?" in run.stderr
