@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -316,3 +318,31 @@ def test_a_busy_port_is_one_sentence(deployment, tmp_path):
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
     assert "is another program using the port?" in run.stderr
+
+
+@pytest.mark.slow
+def test_random_kills_lose_nothing_and_double_nothing(deployment, tmp_path, photo):
+    """Minutes of chaos: three nodes, one of them killed every second or so at random."""
+    chance = random.Random(20)
+    deployment.start_fog(training={"module": "stub_trainer", "starter_frames": 40, "strategy": "edge"})
+    names = [f"slow{n:03d}" for n in range(150)]
+    training = {"mode": "auto", "module": "stub_trainer", "min_new_frames": 60}
+    edges = []
+    for index in range(2):
+        source = write_frames(tmp_path / f"clip{index}", photo, [*names, "large"], 60 * index)
+        edge = deployment.edge(f"edge{index}", [source], training=training)
+        edge.settings["sources"][0]["frames_per_second"] = 20
+        edges.append(edge.start())
+    for _ in range(15):
+        time.sleep(chance.uniform(0.3, 2.0))
+        victim = chance.choice([deployment.fog, *edges])
+        victim.kill()
+        victim.start()
+    for edge in edges:
+        edge.wait_for(lambda s: s["inbox"]["packet"] == 302 and s["inbox"]["weights"] >= 1, "everything", 120)
+        assert edge.terminate() == 0
+    assert deployment.fog.terminate() == 0
+    log = log_of(deployment.fog)
+    assert sum(key[3] is RecordKind.PACKET for key in log) == 302
+    for edge in edges:
+        assert inbox_of(edge) == log
