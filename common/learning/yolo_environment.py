@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -34,6 +35,9 @@ def prepare_yolo(threads: int | None = None) -> None:
         os.environ.setdefault("YOLO_CONFIG_DIR", str(_config_dir()))
     from ultralytics.utils import SETTINGS
 
+    if os.environ.get("YOLO_VERBOSE", "0") == "0":
+        # Also where something else imported it first; its progress bars obey the same level.
+        logging.getLogger("ultralytics").setLevel(logging.ERROR)
     wanted = {"sync": False, **dict.fromkeys(_INTEGRATIONS, False)}
     changed = {key: value for key, value in wanted.items() if SETTINGS.get(key, value) != value}
     if changed:
