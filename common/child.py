@@ -1,6 +1,6 @@
 """The daemon's side of a child process: encoder workers and the trainer.
 
-A child is ``python -m MODULE`` with pipes on its stdin and stdout (:mod:`common.pipe`). It gets a session
+A child is ``python -P -m MODULE`` with pipes on its stdin and stdout (:mod:`common.pipe`). It gets a session
 of its own, so Ctrl-C in a terminal reaches the daemon alone, which then drains in order; it ends by itself
 when the daemon dies. Two threads carry the messages, so neither a slow child nor a large message ever
 holds the daemon's I/O thread.
@@ -60,7 +60,8 @@ class Child:
         self._on_exit = on_exit
         self._outbox: queue.Queue[Mapping[str, Any] | None] = queue.Queue(queue_messages)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            # -P: a folder named common where the daemon was started must not take the place of ours.
+            [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(threads),
