@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "encode_source"]
 
 PACKET_SUFFIX = ".rinr"
+TEMPORARY_SUFFIX = ".partial"
+"""Of a packet being written; a leftover of a killed run is removed by the next."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -120,6 +121,8 @@ def encode_source(
     frames = open_source(source, layout, max_frames=max_frames)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"*{PACKET_SUFFIX}{TEMPORARY_SUFFIX}"):
+        leftover.unlink()
     encoder = FrameEncoder(settings, device, threads)
     tally = QualityTally(settings, encoder.device)
     names: set[str] = set()
@@ -184,7 +187,7 @@ def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> N
         if isinstance(result, EncodeFailure):
             raise EncodeError(f"frame {frame.name} cannot be encoded: {result.reason}")
         path = folder / f"{frame.name}{PACKET_SUFFIX}"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
         try:
             temporary.write_bytes(result.packet)
             temporary.replace(path)

@@ -1,8 +1,8 @@
 """CSV: ``frame,x0,y0,w,h`` and optionally ``name``; the rows of one frame are its boxes.
 
 Pixels are 0-based, ``x0,y0`` the top-left corner. Paths are relative to the CSV. A row whose four numbers are
-all empty makes its frame labelled without a box. A list may take frames from several folders: where stems clash,
-the frames are named by their whole path in the list, ``a/img/1.jpg`` becoming ``a_img_1``.
+all empty makes its frame labelled without a box. A list may take frames from several folders: where stems
+clash, the frames are named by their whole path in the list, ``a/img/1.jpg`` becoming ``a_img_1``.
 """
 
 from __future__ import annotations
@@ -68,14 +68,15 @@ def open_csv(path: Path, options: ReadOptions) -> StillSource:
 
     stems = Counter(PurePosixPath(frame).stem for frame in frames)
     entries = [
-        Entry(path.parent / frame, labels(boxes), name=_name(frame) if stems[PurePosixPath(frame).stem] > 1 else None)
-        for frame, boxes in frames.items()
+        Entry(path.parent / frame, labels(boxes), name=_name(frame, stems)) for frame, boxes in frames.items()
     ]
     return StillSource(path, "csv", options, entries, lambda: tuple(names))
 
 
-def _name(frame: str) -> str:
-    """Name of a frame whose stem another frame of the list has too."""
+def _name(frame: str, stems: Counter[str]) -> str:
+    """The stem of a frame's path, or the whole path in one word where other frames share the stem."""
+    if stems[PurePosixPath(frame).stem] == 1:
+        return PurePosixPath(frame).stem
     parts = PurePosixPath(frame).with_suffix("").parts
     return "_".join(part for part in parts if part not in ("/", ".", ".."))
 

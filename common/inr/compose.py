@@ -6,7 +6,7 @@ equals), and only its owner's residual is added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.inr.siren import SirenStack
-from common.inr.tiles import Regions, evaluate_tiles
+from common.inr.tiles import TILE, Regions, default_chunk, evaluate_tiles
 
 __all__ = ["BackgroundPart", "Canvas", "ObjectPart", "compose", "owners", "to_bytes"]
 
@@ -84,17 +84,15 @@ def compose(
         without a background part stays at ``fill``.
     """
     count = len(canvas.content)
-    out = torch.full((count, canvas.height * canvas.width, 3), canvas.fill, device=canvas.content.device)
+    out = torch.full((count * canvas.height * canvas.width, 3), canvas.fill, device=canvas.content.device)
     for part in backgrounds:
         box = canvas.content[part.frames]
         step = 2.0 / box[:, [3, 2]].double()
-        regions = Regions(torch.arange(len(box), device=box.device), box[:, 2:], step / 2 - 1, step)
-        flat, values, _ = _evaluate(canvas, part.stack, regions, part.frames, box[:, :2], chunk)
-        out.view(-1, 3)[flat] = values * 0.5 + 0.5
-    found = [(part, *_place(canvas, part)) for part in objects]
-    placed = [entry for entry in found if len(entry[2])]
-    if placed:
-        _add_residuals(canvas, out.view(-1, 3), placed, chunk)
+        rows = torch.arange(len(box), device=box.device)
+        placed = _Placed(Regions(rows, box[:, 2:], step / 2 - 1, step), part.frames, box[:, :2])
+        for flat, _, values in placed.evaluate(canvas, part.stack, chunk):
+            out[flat] = values * 0.5 + 0.5
+    _add_residuals(canvas, out, [(part, _place(canvas, part)) for part in objects], chunk)
     return out.view(count, canvas.height, canvas.width, 3).permute(0, 3, 1, 2)
 
 
@@ -110,14 +108,48 @@ def owners(regions: Sequence[tuple[int, int, int, int]], height: int, width: int
 
 def to_bytes(pixels: Tensor) -> Tensor:
     """Clamp float RGB to [0, 1] and round to uint8 grey levels (ties to even); same shape."""
-    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    return pixels.clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
-def _place(canvas: Canvas, part: ObjectPart) -> tuple[Regions, Tensor, Tensor]:
-    """Regions of the output pixels whose centres lie in each object's region; empty ones are left out.
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Regions and where they go.
 
-    Returns the regions, their objects (R,) in ``part`` and their corners (R, 2): top, left in the output.
+    Attributes:
+        regions: R regions; ``regions.rows`` are networks of one stack.
+        frames: (R,) int64 image of the batch.
+        corner: (R, 2) int64 top, left of each region in its output image.
     """
+
+    regions: Regions
+    frames: Tensor
+    corner: Tensor
+
+    def pixels(self, canvas: Canvas, tiles: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Runs of tiles: flat output index (T, TILE), region (T,), network coordinates (T, 2, TILE)."""
+        regions, firsts = self.regions.tiles()
+        for at in range(0, len(regions), tiles):
+            region = regions[at : at + tiles]
+            y, x = self.regions.pixels(region, firsts[at : at + tiles])
+            row = self.frames[region, None] * canvas.height + self.corner[region, :1] + y
+            flat = row * canvas.width + self.corner[region, 1:] + x
+            yield flat, region, self.regions.coordinates(region, y, x)
+
+    def evaluate(
+        self, canvas: Canvas, stack: SirenStack, chunk: int | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Runs of tiles: flat output index (P,), region (T,), network output (P, 3).
+
+        A tile's padding repeats its last pixel, so the same index may come twice, with the same values.
+        """
+        chunk = chunk or default_chunk(stack.device, stack.architecture.width)
+        for flat, region, coordinates in self.pixels(canvas, chunk):
+            values = evaluate_tiles(stack, self.regions.rows[region], coordinates, chunk)
+            yield flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3)
+
+
+def _place(canvas: Canvas, part: ObjectPart) -> _Placed:
+    """The output pixels whose centres lie in each object's region; objects without any are left out."""
     content, coded = canvas.content[part.frames].double(), canvas.coded[part.frames].double()
     scale = content[:, [3, 2]] / coded[:, [1, 0]]  # output pixels a coded pixel, (x, y)
     low, high = part.regions[:, :2].double(), part.regions[:, 2:].double()
@@ -129,48 +161,32 @@ def _place(canvas: Canvas, part: ObjectPart) -> tuple[Regions, Tensor, Tensor]:
     start = ((first + 0.5) / scale - low) * 2 / (high - low) - 1
     size = (last - first).long()[:, [1, 0]]
     corner = first.long()[:, [1, 0]] + canvas.content[part.frames[rows], :2]
-    return Regions(rows, size, start, step), rows, corner
-
-
-def _evaluate(
-    canvas: Canvas, stack: SirenStack, regions: Regions, frames: Tensor, corner: Tensor, chunk: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Flat output index (P,), network output (P, 3) and region (P,) of every pixel of the regions."""
-    region, first = regions.tiles()
-    y, x, valid = regions.pixels(region, first)
-    values = evaluate_tiles(stack, regions.rows[region], regions.coordinates(region, y, x), chunk)
-    flat = _flat(canvas, frames[region, None], corner[region, :1] + y, corner[region, 1:] + x)
-    return flat[valid], values.permute(0, 2, 1)[valid], region[:, None].expand_as(valid)[valid]
-
-
-def _flat(canvas: Canvas, frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    return (frame * canvas.height + y) * canvas.width + x
+    return _Placed(Regions(rows, size, start, step), part.frames[rows], corner)
 
 
 def _add_residuals(
-    canvas: Canvas,
-    out: Tensor,
-    placed: Sequence[tuple[ObjectPart, Regions, Tensor, Tensor]],
-    chunk: int | None,
+    canvas: Canvas, out: Tensor, placed: Sequence[tuple[ObjectPart, _Placed]], chunk: int | None
 ) -> None:
     """Add to ``out`` (pixels, 3), at each pixel, the residual of the object that owns it."""
-    parts = []
-    for part, regions, rows, corner in placed:
-        flat, values, region = _evaluate(canvas, part.stack, regions, part.frames[rows], corner, chunk)
-        parts.append((flat, values * part.scales[rows][region, None], rows[region]))
-    sides = torch.cat([p.regions[:, 2:] - p.regions[:, :2] for p, *_ in placed])
-    boxes = torch.cat([p.boxes for p, *_ in placed])
+    if not placed:
+        return
+    sides = torch.cat([p.regions[:, 2:] - p.regions[:, :2] for p, _ in placed])
+    boxes = torch.cat([p.boxes for p, _ in placed])
     # The owner is the highest rank: larger areas come first, then the order of the boxes.
     order = torch.argsort(boxes, stable=True)
     order = order[torch.argsort(sides.prod(1)[order], descending=True, stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order), device=order.device)
+    by_part = torch.split(ranks, [len(p.boxes) for p, _ in placed])
     owner = torch.full((len(out),), -1, dtype=torch.int64, device=out.device)
-    offset, ranks = 0, []
-    for (part, *_), (flat, _, rows) in zip(placed, parts, strict=True):
-        ranks.append(rank[offset + rows])
-        owner.scatter_reduce_(0, flat, ranks[-1], "amax")
-        offset += part.stack.count
-    for (flat, values, _), mine in zip(parts, ranks, strict=True):
-        keep = owner[flat] == mine
-        out[flat[keep]] += values[keep]
+    for (part, where), rank in zip(placed, by_part, strict=True):
+        tiles = chunk or default_chunk(out.device, part.stack.architecture.width)
+        for flat, region, _ in where.pixels(canvas, tiles):
+            mine = rank[where.regions.rows[region], None].expand_as(flat)
+            owner.scatter_reduce_(0, flat.flatten(), mine.flatten(), "amax")
+    for (part, where), rank in zip(placed, by_part, strict=True):
+        for flat, region, values in where.evaluate(canvas, part.stack, chunk):
+            rows = where.regions.rows[region].repeat_interleave(TILE)
+            keep = owner[flat] == rank[rows]
+            kept = flat[keep]
+            out[kept] += values[keep] * part.scales[rows[keep], None]

@@ -47,13 +47,13 @@ class Regions:
         """Region (T,) of each tile, and index (T,) of its first pixel in that region, both int64."""
         return tile_runs(self.size.prod(1))
 
-    def pixels(self, region: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Row y and column x (T, TILE) int64 of each pixel of these tiles, and whether it is no padding."""
+    def pixels(self, region: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Row y and column x (T, TILE) int64 of each pixel of these tiles; padding repeats the last pixel."""
         height, width = self.size[region].unbind(1)
         index = first[:, None] + torch.arange(TILE, device=first.device)
-        valid = index < (height * width)[:, None]
         index = index.minimum((height * width - 1)[:, None])
-        return index // width[:, None], index % width[:, None], valid
+        y = index // width[:, None]
+        return y, index - y * width[:, None]
 
     def coordinates(self, region: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Network coordinates (T, 2, TILE) float32 of the pixels (y, x) of each tile's region."""
@@ -64,7 +64,7 @@ class Regions:
 
 
 def tile_runs(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut runs of ``pixels`` (R,) int64 into tiles: the run (T,) of each and its first pixel there (T,), int64."""
+    """Cut runs of ``pixels`` (R,) int64 into tiles: run (T,) and its first pixel there (T,) of each, int64."""
     counts = (pixels + TILE - 1) // TILE
     run = torch.repeat_interleave(counts)
     first = torch.arange(len(run), device=run.device) - (counts.cumsum(0) - counts)[run]
