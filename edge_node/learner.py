@@ -122,8 +122,8 @@ class Learner:
 
     def planned(self, plan: Plan) -> None:
         """The fog has told its plan."""
-        if plan != self._plan:
-            _log.info("plan of the fog: train at the %s; %s", plan.strategy, plan.sentence)
+        if self._plan is None or plan.strategy != self._plan.strategy:
+            _log.info("plan of the fog is now %s: %s", plan.strategy, plan.sentence)
         self._plan = plan
         self._go()
 
