@@ -64,7 +64,7 @@ class Regions:
 
 
 def tile_runs(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut runs of ``pixels`` (R,) int64 into tiles: run (T,) and its first pixel there (T,) of each, int64."""
+    """Cut runs of ``pixels`` (R,) int64 into tiles: run (T,) and first pixel there (T,) of each, int64."""
     counts = (pixels + TILE - 1) // TILE
     run = torch.repeat_interleave(counts)
     first = torch.arange(len(run), device=run.device) - (counts.cumsum(0) - counts)[run]
