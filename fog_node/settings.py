@@ -44,7 +44,7 @@ class WorkerSettings(Settings):
     """Encoder processes."""
 
     workers: int = Field(1, ge=0, le=256, description="encoder processes; 0: frames only wait")
-    threads: int = Field(1, ge=0, le=256, description="CPU threads of each; 0: all cores")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of each; 0: all cores")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where they encode")
     wait_s: float = Field(
         0.5, ge=0, le=60, description="seconds a frame may wait for others to fill its batch"
