@@ -13,7 +13,15 @@ from typing import Any, NoReturn, TypeVar
 from common import __version__
 from common.errors import ResidualInrError, UsageError
 
-__all__ = ["Command", "add_json", "build_parser", "print_json", "progress", "run_command"]
+__all__ = [
+    "Command",
+    "add_json",
+    "build_parser",
+    "print_json",
+    "progress",
+    "run_command",
+    "yield_while_waiting",
+]
 
 T = TypeVar("T")
 Command = Callable[[argparse.Namespace], int]
@@ -55,6 +63,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     """
     arguments = parser.parse_args(argv)
     command: Command = arguments.command
+    yield_while_waiting()
     try:
         return command(arguments)
     except ResidualInrError as error:
@@ -68,6 +77,17 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     except Exception as error:  # the last line of defence: never a traceback at a user
         sentence = f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback"
         return _fail(parser.prog, sentence, 1, arguments)
+
+
+def yield_while_waiting() -> None:
+    """Let OpenMP threads of this process and its children sleep soon when they wait for one another.
+
+    By default they spin, and where another program wants a core they spin on its time: on two cores with one
+    busy neighbour a step of fitting took 430 ms, against 15 ms with this, and about as long without a
+    neighbour (9 to 10 ms). OpenMP reads these when torch is first imported; a user's own values are kept.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _fail(prog: str, sentence: str, code: int, arguments: argparse.Namespace) -> int:

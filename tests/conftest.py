@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.cli import yield_while_waiting
 from common.images import Rgb
+
+yield_while_waiting()
 
 # Read when ultralytics and matplotlib are first imported, so they must be set before any test module is.
 _SETTINGS_DIR = tempfile.mkdtemp(prefix="residual-inr-tests-")
