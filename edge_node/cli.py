@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.cli import build_parser, run_command
-from common.exit_codes import exit_code_help
-from common.node_commands import add_keygen, add_status
+from common.node.commands import add_keygen, add_status
+from common.node.exit_codes import exit_code_help
 from edge_node import decode_command, doctor_command, inspect_command, train_command
 from edge_node import run_command as run_daemon_command
 
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(config: str) -> dict[str, Any]:
-    from common.node_settings import load_node_settings, resolve
-    from common.status_file import read_status
+    from common.node.settings import load_node_settings, resolve
+    from common.node.status_file import read_status
     from edge_node.settings import EdgeSettings
 
     settings, base = load_node_settings(config, EdgeSettings)

@@ -16,12 +16,12 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from common import __version__
-from common.child import stop_children
 from common.errors import ConfigError, StoreError, WireError
-from common.jobs import Call
-from common.mailbox import Mailbox
-from common.node_settings import resolve
-from common.status_file import write_status
+from common.node.child import stop_children
+from common.node.jobs import Call
+from common.node.mailbox import Mailbox
+from common.node.settings import resolve
+from common.node.status_file import write_status
 from common.store import open_edge_store
 from common.wire import keys
 from common.wire.framing import decode, encode

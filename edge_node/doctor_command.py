@@ -98,7 +98,7 @@ def _guarded(name: str, look: Callable[[], Check]) -> list[Check]:
 
 
 def _read_config(config: str) -> tuple[str, Path]:
-    from common.node_settings import load_node_settings, resolve
+    from common.node.settings import load_node_settings, resolve
     from edge_node.settings import EdgeSettings
 
     settings, base = load_node_settings(config, EdgeSettings)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from common.errors import MessageError, StoreFullError
-from common.jobs import Jobs
+from common.node.jobs import Jobs
 from common.store.contract import EdgeStore
 from common.wire.messages import Chunk, Fetch
 from common.wire.transfer import BlobReceiver

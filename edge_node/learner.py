@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.child import Child
-from common.detector_history import Decision, DetectorHistory, write_durably
-from common.jobs import Call, Jobs
-from common.learning_messages import Start
-from common.mailbox import Mailbox
+from common.node.child import Child
+from common.node.detector_history import Decision, DetectorHistory, write_durably
+from common.node.jobs import Call, Jobs
+from common.node.learning_messages import Start
+from common.node.mailbox import Mailbox
+from common.node.trainer_link import TrainerLink
+from common.node.training_rounds import Received, RoundRules, TrainingRounds
 from common.store.contract import EdgeStore
 from common.store.records import RecordKind
-from common.trainer_link import TrainerLink
-from common.training_rounds import Received, RoundRules, TrainingRounds
 from common.wire.messages import Plan
 from edge_node.settings import EdgeSettings
 

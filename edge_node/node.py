@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.child import Child
 from common.errors import MessageError
 from common.frame import Frame
-from common.jobs import Call, Jobs
-from common.mailbox import Mailbox
-from common.rate_meter import RateMeter
+from common.node.child import Child
+from common.node.jobs import Call, Jobs
+from common.node.mailbox import Mailbox
+from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
 from common.store.records import ApplyResult, Original, RecordKind
 from common.wire.messages import (

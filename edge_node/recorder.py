@@ -13,7 +13,7 @@ from common.datasets import open_source
 from common.errors import ResidualInrError, StoreFullError
 from common.frame import Frame, in_validation_block
 from common.images import ImageLimits, decode_image, encode_jpeg, image_header
-from common.node_settings import resolve
+from common.node.settings import resolve
 from common.store.contract import EdgeStore
 from edge_node.settings import EdgeSettings, SourceSettings
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from common.cli import add_json
-from common.node_commands import add_config
+from common.node.commands import add_config
 
 __all__ = ["add_parser"]
 
@@ -22,8 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from common.cli import print_json
-    from common.node_commands import set_up_logging
-    from common.node_settings import load_node_settings
+    from common.node.commands import set_up_logging
+    from common.node.settings import load_node_settings
     from edge_node.daemon import EdgeDaemon
     from edge_node.settings import EdgeSettings
 

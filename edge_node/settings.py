@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from common.config import Settings
 from common.learning.settings import TrainingSettings
-from common.learning_messages import TRAINER_MODULE
-from common.node_settings import ChildSettings, LogLevel
+from common.node.learning_messages import TRAINER_MODULE
+from common.node.settings import ChildSettings, LogLevel
 from common.store.settings import EdgeStoreSettings
 from common.wire.settings import WireSettings
 

@@ -40,7 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def _allow(arguments: argparse.Namespace) -> int:
-    from common.node_settings import load_node_settings, resolve
+    from common.node.settings import load_node_settings, resolve
     from common.wire.allow_list import AllowList, Device
     from common.wire.keys import check_public_key
     from fog_node.settings import FogSettings

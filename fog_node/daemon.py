@@ -18,12 +18,12 @@ from typing import Any
 import zmq
 
 from common import __version__
-from common.child import stop_children
 from common.errors import StoreError, WireError
-from common.jobs import Call
-from common.mailbox import Mailbox
-from common.node_settings import resolve
-from common.status_file import write_status
+from common.node.child import stop_children
+from common.node.jobs import Call
+from common.node.mailbox import Mailbox
+from common.node.settings import resolve
+from common.node.status_file import write_status
 from common.store import open_fog_store
 from common.store.records import INLINE_LIMIT_BYTES
 from common.wire import keys

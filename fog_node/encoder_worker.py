@@ -1,7 +1,7 @@
 """The encoder process of a fog node: ``python -m fog_node.encoder_worker``, started by the daemon.
 
-It holds one encoder and answers batch after batch over the pipe of :mod:`common.pipe`. A batch that fails
-as a whole is encoded again frame by frame, so that one bad frame costs its neighbours nothing.
+It holds one encoder and answers batch after batch over the pipe of :mod:`common.node.pipe`. A batch that
+fails as a whole is encoded again frame by frame, so that one bad frame costs its neighbours nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from common.errors import MessageError
 from common.frame import Frame
-from common.pipe import connect_parent
+from common.node.pipe import connect_parent
 from fog_node.encoder_messages import (
     BatchEncoded,
     EncodeBatch,

@@ -103,8 +103,10 @@ class _Item:
     unit: float
     rung: int
     stack: SirenStack | None
-    rounds: int
-    warm: bool
+    rounds: int = 0
+    warm: bool = False
+    measured_rung: int = -1
+    measured_db: float = 0.0
 
 
 class Climb:
@@ -238,8 +240,14 @@ class Climb:
         """Whether another round is due; the item's size for it is set."""
         if best.squared_error <= item.target or item.rounds >= self._settings.rounds or deadline.left <= 0:
             return False
-        missing = psnr_db(item.target) - psnr_db(best.squared_error)
-        short = missing - EXPECTED_GAIN_DB[min(item.rounds, len(EXPECTED_GAIN_DB)) - 1]
+        reached = psnr_db(best.squared_error)
+        missing = psnr_db(item.target) - reached
+        # A round at the size of the one before says more than experience does: gains at least halve.
+        expected = EXPECTED_GAIN_DB[min(item.rounds, len(EXPECTED_GAIN_DB)) - 1]
+        if item.rung == item.measured_rung:
+            expected = min(expected, (reached - item.measured_db) / 2)
+        item.measured_rung, item.measured_db = item.rung, reached
+        short = missing - expected
         rungs = max(0, math.ceil(short / self._settings.rung_gain_db))
         item.rung = min(item.rung + rungs, len(self._sizes) - 1)
         return True

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.child import Child
-from common.detector_history import Decision, DetectorHistory
-from common.jobs import Call, Jobs
-from common.learning_messages import Start
-from common.mailbox import Mailbox
-from common.node_settings import ChildSettings
+from common.node.child import Child
+from common.node.detector_history import Decision, DetectorHistory
+from common.node.jobs import Call, Jobs
+from common.node.learning_messages import Start
+from common.node.mailbox import Mailbox
+from common.node.settings import ChildSettings
+from common.node.trainer_link import TrainerLink
+from common.node.training_rounds import RoundRules, TrainingRounds
 from common.store.contract import FogStore
 from common.store.records import RecordKind
-from common.trainer_link import TrainerLink
-from common.training_rounds import RoundRules, TrainingRounds
 from fog_node.settings import FogTrainingSettings
 
 __all__ = ["Learner"]

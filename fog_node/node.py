@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.child import Child
 from common.cost_model import Strategy
 from common.errors import ConfigError, StoreFullError
-from common.jobs import Call, Jobs
-from common.mailbox import Mailbox
+from common.node.child import Child
+from common.node.jobs import Call, Jobs
+from common.node.mailbox import Mailbox
 from common.store.contract import FogStore
 from common.store.records import CommitOutcome, LogPage, PendingFrame, RecordKind
 from common.wire.allow_list import AllowList, Device

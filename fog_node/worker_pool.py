@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from common.child import Child
 from common.errors import MessageError
-from common.jobs import Call
-from common.mailbox import Mailbox
-from common.node_settings import ChildSettings
+from common.node.child import Child
+from common.node.jobs import Call
+from common.node.mailbox import Mailbox
+from common.node.settings import ChildSettings
 from common.wire.backoff import Backoff
 from fog_node.encoder_messages import (
     BatchEncoded,

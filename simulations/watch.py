@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import DeploymentError, StoreError
-from common.status_file import read_status
+from common.node.status_file import read_status
 
 __all__ = ["Expectation", "Observation", "Stage", "Status", "observe", "status_of"]
 

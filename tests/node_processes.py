@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from common.images import encode_jpeg
-from common.status_file import read_status
+from common.node.status_file import read_status
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 

@@ -6,8 +6,8 @@ Each round writes other weights of 200 kB and lets them through; a judgement let
 import sys
 from pathlib import Path
 
-from common.learning_messages import Judge, Progress, Ready, Result, Start, Stop, Train, from_map, to_map
-from common.pipe import connect_parent
+from common.node.learning_messages import Judge, Progress, Ready, Result, Start, Stop, Train, from_map, to_map
+from common.node.pipe import connect_parent
 
 
 def main():

@@ -1,7 +1,7 @@
 """The trainer process: ``python -m common.learning.worker``, started by a daemon, spoken to over its pipe.
 
 It owns the resident store, rebuilds it from the node's SQLite store when it starts, and dies with its daemon.
-The messages are in :mod:`common.learning_messages`.
+The messages are in :mod:`common.node.learning_messages`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from common.errors import MessageError, ResidualInrError
 from common.learning.hooks import TrainerHooks
 from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer, Outcome
 from common.learning.settings import TrainingSettings
-from common.learning_messages import (
+from common.node.learning_messages import (
     Failed,
     Judge,
     LearningMessage,
@@ -36,7 +36,7 @@ from common.learning_messages import (
     from_map,
     to_map,
 )
-from common.pipe import ParentPipe, connect_parent
+from common.node.pipe import ParentPipe, connect_parent
 from common.store import open_training_view
 
 __all__ = ["main"]

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from common.frame import Frame, FrameIdentity, content_digest
-from common.rate_meter import RateMeter
+from common.node.rate_meter import RateMeter
 from common.store.records import Original, Record, RecordKind
 from common.wire.settings import WireSettings
 from edge_node.connection import Connection, Phase, Step

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from common.frame import content_digest
-from common.jobs import Call, Jobs
-from common.mailbox import Mailbox
+from common.node.jobs import Call, Jobs
+from common.node.mailbox import Mailbox
 from common.store import open_edge_store
 from common.wire.messages import Chunk, Fetch
 from edge_node.fetching import Fetcher

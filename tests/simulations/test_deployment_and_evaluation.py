@@ -19,7 +19,7 @@ from common.cost_model import Strategy
 from common.errors import DeploymentError
 from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_jpeg
-from common.node_settings import load_node_settings
+from common.node.settings import load_node_settings
 from common.store import open_edge_store, open_fog_store
 from common.store.records import RecordKind
 from edge_node.settings import EdgeSettings

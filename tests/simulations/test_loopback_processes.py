@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from common.status_file import read_status
+from common.node.status_file import read_status
 from simulations.loopback_scenario import SHIPPED
 
 SMALL = {

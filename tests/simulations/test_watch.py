@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from common.errors import DeploymentError
-from common.status_file import write_status
+from common.node.status_file import write_status
 from simulations.stages import Stages
 from simulations.watch import Expectation, Observation, Stage, observe, status_of
 

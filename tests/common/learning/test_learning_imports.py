@@ -18,7 +18,10 @@ def loaded_by(statement):
 
 def test_settings_and_messages_load_no_torch():
     assert (
-        loaded_by("import common.learning.settings, common.learning_messages, common.training_rounds") == []
+        loaded_by(
+            "import common.learning.settings, common.node.learning_messages, common.node.training_rounds"
+        )
+        == []
     )
 
 

@@ -9,12 +9,12 @@ import pytest
 from safetensors import safe_open
 
 from common.bitstream import encode_packet
-from common.child import Child
 from common.frame import FrameIdentity
 from common.learning.detector import build_detector, snapshot
 from common.learning.settings import TrainingSettings
 from common.learning.weights import read_weights, write_weights
-from common.learning_messages import (
+from common.node.child import Child
+from common.node.learning_messages import (
     TRAINER_MODULE,
     Failed,
     Judge,

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from common.config import Settings, load_settings
-from common.default_yaml import default_yaml
+from common.node.default_yaml import default_yaml
 from edge_node.settings import EdgeSettings, SourceSettings
 from fog_node.settings import FogSettings
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 NODES = pytest.mark.parametrize(
     ("name", "model"),
@@ -25,7 +25,7 @@ def test_the_yaml_holds_the_defaults(name, model):
 
 @NODES
 def test_the_yaml_lists_every_key_with_its_meaning(name, model):
-    command = f"python -m common.default_yaml {model.__module__}:{model.__name__} > configs/{name}"
+    command = f"python -m common.node.default_yaml {model.__module__}:{model.__name__} > configs/{name}"
     assert (CONFIGS / name).read_text() == default_yaml(model), f"make it again by: {command}"
 
 

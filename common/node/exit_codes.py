@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from common.pipe import PARENT_LOST_EXIT_CODE
+from common.node.pipe import PARENT_LOST_EXIT_CODE
 
 __all__ = ["ExitCode", "exit_code_help"]
 

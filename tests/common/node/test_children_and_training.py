@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from common.child import Child, stop_children
-from common.detector_history import DetectorHistory
 from common.errors import MessageError, StoreError
-from common.learning_messages import (
+from common.node.child import Child, stop_children
+from common.node.detector_history import DetectorHistory
+from common.node.learning_messages import (
     Failed,
     Judge,
     Position,
@@ -28,12 +28,12 @@ from common.learning_messages import (
     from_map,
     to_map,
 )
-from common.mailbox import Mailbox
-from common.pipe import PARENT_LOST_EXIT_CODE, read_message, write_message
-from common.status_file import read_status, write_status
-from common.training_rounds import Adopt, Received, RoundRules, StartTrainer, Tell, TrainingRounds
+from common.node.mailbox import Mailbox
+from common.node.pipe import PARENT_LOST_EXIT_CODE, read_message, write_message
+from common.node.status_file import read_status, write_status
+from common.node.training_rounds import Adopt, Received, RoundRules, StartTrainer, Tell, TrainingRounds
 
-TESTS = str(Path(__file__).parents[1])
+TESTS = str(Path(__file__).parents[2])
 
 
 # Pipe
@@ -165,7 +165,7 @@ def test_messages_to_a_child_that_does_not_read_are_bounded(child, tmp_path):
 def test_a_child_dies_with_its_parent_even_while_it_computes(tmp_path):
     busy = tmp_path / "busy.py"
     busy.write_text(
-        "from common.pipe import connect_parent\n"
+        "from common.node.pipe import connect_parent\n"
         "import os, sys\n"
         "pipe = connect_parent()\n"
         "pipe.send({'pid': os.getpid()})\n"
@@ -173,7 +173,7 @@ def test_a_child_dies_with_its_parent_even_while_it_computes(tmp_path):
     )
     parent = (
         "import sys, time\n"
-        "from common.child import Child\n"
+        "from common.node.child import Child\n"
         "Child('busy', on_message=lambda m: print(m['pid'], flush=True), on_exit=print)\n"
         "time.sleep(60)\n"
     )

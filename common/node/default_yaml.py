@@ -1,6 +1,6 @@
 """The YAML of a settings model with every default and its description: how configs/*.yaml of nodes are made.
 
-python -m common.default_yaml fog_node.settings:FogSettings > configs/fog.yaml
+python -m common.node.default_yaml fog_node.settings:FogSettings > configs/fog.yaml
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _flow(value: Any) -> str:
 
 def _main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0].count(":") != 1:
-        raise UsageError("usage: python -m common.default_yaml MODULE:MODEL")
+        raise UsageError("usage: python -m common.node.default_yaml MODULE:MODEL")
     module, name = argv[0].split(":")
     sys.stdout.write(default_yaml(getattr(importlib.import_module(module), name)))
     return 0

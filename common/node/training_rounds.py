@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from common.learning_messages import (
+from common.node.learning_messages import (
     Failed,
     Judge,
     LearningMessage,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from common.mailbox import Mailbox
+from common.node.mailbox import Mailbox
 
 __all__ = ["Call", "Jobs"]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, ResidualInrError, UsageError
-from common.exit_codes import ExitCode, exit_code_help
+from common.node.exit_codes import ExitCode, exit_code_help
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 @pytest.mark.parametrize("code", ExitCode)

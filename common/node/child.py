@@ -1,8 +1,8 @@
 """The daemon's side of a child process: encoder workers and the trainer.
 
-A child is ``python -P -m MODULE`` with pipes on its stdin and stdout (:mod:`common.pipe`). It gets a session
-of its own, so Ctrl-C in a terminal reaches the daemon alone, which then drains in order; it ends by itself
-when the daemon dies. Two threads carry the messages, so neither a slow child nor a large message ever
+A child is ``python -P -m MODULE`` with pipes on its stdin and stdout (:mod:`common.node.pipe`). It gets a
+session of its own, so Ctrl-C in a terminal reaches the daemon alone, which then drains in order; it ends by
+itself when the daemon dies. Two threads carry the messages, so neither a slow child nor a large message ever
 holds the daemon's I/O thread.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import common
 from common.errors import MessageError
-from common.pipe import read_message, write_message
+from common.node.pipe import read_message, write_message
 
 __all__ = ["Child", "stop_children"]
 

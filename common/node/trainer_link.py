@@ -1,4 +1,4 @@
-"""The trainer process as its daemon sees it: carries out what :mod:`common.training_rounds` decides."""
+"""The trainer process as its daemon sees it: carries out what :mod:`common.node.training_rounds` decides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common.child import Child
-from common.detector_history import Decision, DetectorHistory
 from common.errors import MessageError
-from common.jobs import Call, Jobs
-from common.learning_messages import Failed, LearningMessage, Start, from_map, to_map
-from common.mailbox import Mailbox
-from common.node_settings import ChildSettings
-from common.training_rounds import Adopt, StartTrainer, Tell, TrainingInstruction, TrainingRounds
+from common.node.child import Child
+from common.node.detector_history import Decision, DetectorHistory
+from common.node.jobs import Call, Jobs
+from common.node.learning_messages import Failed, LearningMessage, Start, from_map, to_map
+from common.node.mailbox import Mailbox
+from common.node.settings import ChildSettings
+from common.node.training_rounds import Adopt, StartTrainer, Tell, TrainingInstruction, TrainingRounds
 from common.wire.backoff import Backoff
 
 __all__ = ["TrainerLink"]

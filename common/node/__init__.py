@@ -1,0 +1,1 @@
+"""What both daemons are built of: child processes, status, rates, and when to train; imports no torch."""
