@@ -131,7 +131,10 @@ def fog_configuration(scenario: LoopbackScenario, recordings: Recordings) -> dic
             "object_psnr": scenario.object_psnr,
             "time_budget_s": scenario.encode_seconds / frames,
             "background": _ladder(EncoderSettings().background, scenario.background_widths, BACKGROUND_DEPTH),
-            "object": _ladder(EncoderSettings().object, scenario.object_widths, OBJECT_DEPTH),
+            "object": {
+                **_ladder(EncoderSettings().object, scenario.object_widths, OBJECT_DEPTH),
+                "weight_bits": scenario.object_bits,
+            },
         },
         "workers": {"workers": 1, "threads": cores},
         "training": {

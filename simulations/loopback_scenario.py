@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,7 @@ class LoopbackScenario(Settings):
     object_widths: tuple[int, ...] = Field(
         min_length=1, max_length=32, description="neurons of the three sine layers offered to objects"
     )
+    object_bits: Literal[8, 16] = Field(description="bits a weight of an object's network")
     encode_seconds: float = Field(gt=0, le=1e6, description="seconds that encoding all frames may take")
     imgsz: int = Field(ge=64, le=2048, multiple_of=32, description="side of the training images, pixels")
     batch: int = Field(ge=1, le=1024, description="frames a training step")
