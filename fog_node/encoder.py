@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from common.bitstream import Network, ObjectNetwork, Packet, encode_packet, label_box
-from common.errors import EncodeError, ResidualInrError
+from common.bitstream.codec import MAX_SIDE
+from common.errors import EncodeError, ImageError, ResidualInrError
 from common.frame import Box, Frame
-from common.images import Rgb, decode_image, scale_to_width
+from common.images import Rgb, decode_image, image_header, scale_to_width, scaled_size
 from common.inr.compose import owners, to_bytes
 from common.inr.decode import compose_packets, resolve_device
 from common.inr.groups import NetworkGroup
@@ -119,8 +120,14 @@ class FrameEncoder:
         return [result for result in results if result is not None]
 
     def _prepare(self, frame: Frame) -> _Work:
+        header = image_header(frame.image)
+        width, height, _ = scaled_size(header.width, header.height, self._settings.width)
+        if height > MAX_SIDE:
+            raise ImageError(
+                f"a frame of {header.width}x{header.height} pixels would be {height} pixels high at a coded "
+                f"width of {width}; at most {MAX_SIDE} fit a packet"
+            )
         image, _ = scale_to_width(decode_image(frame.image), self._settings.width)
-        height, width = image.shape[:2]
         scale = width / frame.width
         scaled = (box.scaled(scale, scale) for box in frame.boxes)
         boxes = [kept for box in scaled if (kept := label_box(box, width, height)) is not None]

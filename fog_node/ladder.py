@@ -219,7 +219,9 @@ class Climb:
             best.steps += done
             if errors[row] < best.squared_error:
                 best.network, best.squared_error = networks[row], errors[row]
-            item.stack = stack.select(torch.tensor([row], device=self._device))
+            # A network that has diverged begins anew, with other weights.
+            healthy = math.isfinite(errors[row])
+            item.stack = stack.select(torch.tensor([row], device=self._device)) if healthy else None
             item.rounds += 1
 
     def _start(self, item: _Item, size: Architecture) -> SirenStack:
@@ -240,6 +242,8 @@ class Climb:
         """Whether another round is due; the item's size for it is set."""
         if best.squared_error <= item.target or item.rounds >= self._settings.rounds or deadline.left <= 0:
             return False
+        if not math.isfinite(best.squared_error):
+            return True
         reached = psnr_db(best.squared_error)
         missing = psnr_db(item.target) - reached
         # A round at the size of the one before says more than experience does: gains at least halve.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from common.inr.siren import SirenStack
-from common.inr.tiles import TILE, Regions, default_chunk, evaluate_tiles
+from common.inr.tiles import TILE, Regions, block_tiles, evaluate_tiles
 
 __all__ = ["BackgroundPart", "Canvas", "ObjectPart", "compose", "owners", "to_bytes"]
 
@@ -142,9 +142,9 @@ class _Placed:
 
         A tile's padding repeats its last pixel, so the same index may come twice, with the same values.
         """
-        chunk = chunk or default_chunk(stack.device, stack.architecture.width)
-        for flat, region, coordinates in self.pixels(canvas, chunk):
-            values = evaluate_tiles(stack, self.regions.rows[region], coordinates, chunk)
+        tiles = chunk or block_tiles(stack.device, stack.architecture.width)
+        for flat, region, coordinates in self.pixels(canvas, tiles):
+            values = evaluate_tiles(stack, self.regions.rows[region], coordinates)
             yield flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3)
 
 
@@ -180,7 +180,7 @@ def _add_residuals(
     by_part = torch.split(ranks, [len(p.boxes) for p, _ in placed])
     owner = torch.full((len(out),), -1, dtype=torch.int64, device=out.device)
     for (part, where), rank in zip(placed, by_part, strict=True):
-        tiles = chunk or default_chunk(out.device, part.stack.architecture.width)
+        tiles = chunk or block_tiles(out.device, part.stack.architecture.width)
         for flat, region, _ in where.pixels(canvas, tiles):
             mine = rank[where.regions.rows[region], None].expand_as(flat)
             owner.scatter_reduce_(0, flat.flatten(), mine.flatten(), "amax")

@@ -1,8 +1,10 @@
-"""Evaluation in tiles: fixed runs of pixels, each of one network, batched a few at a time.
+"""Evaluation in tiles: fixed runs of pixels, each of one network, in blocks of a fixed number of tiles.
 
-A tile always holds :data:`TILE` pixels, the last one of a region padded by repeating its last pixel, so
-every tile is one matrix product of the same shape whatever the batch or chunk: results do not depend on how
-tiles are put together. Small tiles keep all activations of a chunk in the processor's cache.
+A tile always holds :data:`TILE` pixels, the last one of a region padded by repeating its last pixel, and a
+block always holds :func:`block_tiles` tiles, the last one padded too. So every product has one shape,
+whatever the batch or chunk, and a matrix library takes one path for it (with two threads, one tile alone
+differs in its last bits from the same tile among others): pixels do not depend on how tiles are put together.
+Small tiles keep all activations of a block in the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ from torch import Tensor
 
 from common.inr.siren import OUTPUTS, SirenStack
 
-__all__ = ["TILE", "Regions", "default_chunk", "evaluate_tiles", "tile_runs"]
+__all__ = ["TILE", "Regions", "block_tiles", "evaluate_tiles", "tile_runs"]
 
 TILE = 512
 """Pixels a tile; part of the definition of a decode path, so not a setting."""
 
 
-def default_chunk(device: torch.device, width: int) -> int:
-    """Tiles at a time: 16 on a CPU (cache), as many as fit 256 MiB of activations on a GPU."""
+BLOCK_BYTES = 256 << 20
+"""Bound on the activations of a block on a GPU, bytes."""
+
+
+def block_tiles(device: torch.device, width: int) -> int:
+    """Tiles of a block: 16 on a CPU (cache), as many as fit :data:`BLOCK_BYTES` on a GPU, at most 1,024."""
     if device.type == "cpu":
         return 16
-    return max(1, (256 << 20) // (3 * 4 * width * TILE))
+    return max(1, min(1024, BLOCK_BYTES // (3 * 4 * width * TILE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +77,23 @@ def tile_runs(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return run, first * TILE
 
 
-def evaluate_tiles(stack: SirenStack, rows: Tensor, coordinates: Tensor, chunk: int | None = None) -> Tensor:
+def evaluate_tiles(stack: SirenStack, rows: Tensor, coordinates: Tensor) -> Tensor:
     """Outputs of network ``rows[t]`` on tile ``t``, for every tile.
 
     Args:
         stack: Networks of one architecture.
         rows: (T,) int64.
         coordinates: (T, 2, TILE) float32.
-        chunk: Tiles at a time, bounding memory; by default :func:`default_chunk`.
 
     Returns:
-        (T, 3, TILE) float32, unclamped; the same bits for any chunk.
+        (T, 3, TILE) float32, unclamped; the bits of a tile do not depend on the others.
     """
-    chunk = chunk or default_chunk(stack.device, stack.architecture.width)
-    out = coordinates.new_empty(len(rows), OUTPUTS, coordinates.shape[2])
+    count = len(rows)
+    block = block_tiles(stack.device, stack.architecture.width)
+    out = coordinates.new_empty(count, OUTPUTS, coordinates.shape[2])
     with torch.no_grad():
-        for at in range(0, len(rows), chunk):
-            part = slice(at, at + chunk)
-            out[part] = stack.select(rows[part]).forward(coordinates[part])
+        for at in range(0, count, block):
+            index = torch.arange(at, at + block, device=rows.device).clamp_(max=count - 1)
+            values = stack.select(rows[index]).forward(coordinates[index])
+            out[at : at + block] = values[: count - at]
     return out

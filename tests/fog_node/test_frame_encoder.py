@@ -126,6 +126,32 @@ def test_a_truncated_frame_fails_alone(encoder, pictures):
     assert second.reached_target
 
 
+def test_a_tall_thin_frame_is_refused_before_it_is_enlarged(encoder):
+    tall = frame_of(np.zeros((6000, 8, 3), np.uint8))
+    (result,) = encoder.encode([tall])
+    assert isinstance(result, EncodeFailure)
+    assert "8x6000 pixels would be 72000 pixels high" in result.reason
+
+
+def test_a_network_that_diverges_begins_anew(pictures, monkeypatch):
+    import fog_node.ladder as ladder
+
+    calls = []
+    fit = ladder.fit_round
+
+    def diverging_once(stack, *args, **kwargs):
+        fitted = fit(stack, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == 1:
+            fitted.weights[0].fill_(float("nan"))
+        return fitted
+
+    monkeypatch.setattr(ladder, "fit_round", diverging_once)
+    (result,) = FrameEncoder(EASY, "cpu", threads=1).encode([frame_of(pictures[0])])
+    assert len(calls) > 1
+    assert result.reached_target
+
+
 def test_the_same_seed_gives_the_same_packets(pictures):
     frames = [frame_of(pictures[0], [Box(10, 10, 30, 30)])]
     first, second = (FrameEncoder(EASY, "cpu", threads=1).encode(frames)[0].packet for _ in range(2))
