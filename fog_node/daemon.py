@@ -194,11 +194,7 @@ class FogDaemon:
         self.node.received(message.routing_id, message.device, content)
 
     def _send(self, routing_id: bytes, key: str, message: Message) -> bool:
-        try:
-            frames = encode(message)
-        except WireError as error:
-            _log.error("a %s for %s could not be sent: %s", type(message).__name__, key, error)
-            return True
+        frames = encode(message)
         try:
             self._socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
         except zmq.Again:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from common.cost_model import Strategy
-from common.errors import ConfigError, StoreFullError
+from common.errors import ConfigError, StoreFullError, WireError
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
 from common.store.contract import FogStore
-from common.store.records import CommitOutcome, LogPage, PendingFrame, RecordKind
+from common.store.records import CommitOutcome, LogPage, PendingFrame, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
-from common.wire.messages import Message
+from common.wire.messages import Message, RecordMessage
 from fog_node.encoder_messages import BatchEncoded, StartEncoder
 from fog_node.encoding import (
     Assign,
@@ -42,7 +42,7 @@ from fog_node.worker_pool import WorkerPool
 __all__ = ["FogNode", "Sender"]
 
 Sender = Callable[[bytes, str, Message], bool]
-"""(routing id, key, message) -> whether the connection took it."""
+"""(routing id, key, message) -> whether the connection took it; WireError when it breaks its schema."""
 
 SCAN_RECORDS = 256
 """Records of one page when the log is counted after a start."""
@@ -85,6 +85,7 @@ class FogNode:
         self._writes = Jobs("store-writer", mailbox)
         self._reads = Jobs("store-reader", mailbox)
         self.last_position = store.last_position
+        self._log_id = store.log_id
         self._figures = Figures()
         self._counted = False
         self._full = False
@@ -92,7 +93,7 @@ class FogNode:
         self.state = FogState(
             settings,
             fog_key=key,
-            log_id=store.log_id,
+            log_id=self._log_id,
             last_position=self.last_position,
             rights=self._rights(),
         )
@@ -233,7 +234,7 @@ class FogNode:
             }
         return {
             "key": self._key,
-            "log_id": self._store.log_id,
+            "log_id": self._log_id,
             "log_position": self.last_position,
             "frames_pending": self._store.pending_count,
             "frames_in_encoders": self.encoding.held,
@@ -251,10 +252,13 @@ class FogNode:
 
     def perform(self, instructions: Sequence[Instruction]) -> None:
         """Carry out instructions of the session state machine."""
+        # A connection that did not take one message gets none of those behind it: it must not see a hole.
+        gone: set[bytes] = set()
         for instruction in instructions:
             match instruction:
                 case Send(routing_id, message, key):
-                    if not self._send(routing_id, key, message):
+                    if routing_id not in gone and not self._deliver(routing_id, key, message):
+                        gone.add(routing_id)
                         self.state.unreachable(routing_id, key)
                 case Commit():
                     self._commit(instruction)
@@ -262,6 +266,17 @@ class FogNode:
                     self._read_log(instruction)
                 case ReadBlob():
                     self._read_blob(instruction)
+
+    def _deliver(self, routing_id: bytes, key: str, message: Message) -> bool:
+        """Send a message; a gap in the place of a record that cannot travel."""
+        try:
+            return self._send(routing_id, key, message)
+        except WireError as error:
+            _log.error("a %s for %s cannot be sent: %s", type(message).__name__, key, error)
+            if not isinstance(message, RecordMessage):
+                return True
+            gap = Record.gap(self._log_id, message.position, message.position, str(error)[:2000])
+            return self._send(routing_id, key, RecordMessage.of(gap))
 
     def _commit(self, commit: Commit) -> None:
         def committed(outcomes: list[CommitOutcome]) -> None:
