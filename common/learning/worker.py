@@ -7,6 +7,7 @@ The messages are in :mod:`common.node.learning_messages`.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import signal
 import sys
@@ -138,7 +139,10 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
 
     hooks = TrainerHooks(
         between_batches=follow,
-        on_step=lambda step, steps, loss: talk.send(Progress(step, steps, loss)),
+        # A training that diverges reports NaN until its epoch ends; a Progress is free of it.
+        on_step=lambda step, steps, loss: talk.send(
+            Progress(step, steps, loss if math.isfinite(loss) else None)
+        ),
         should_stop=lambda: talk.stopping,
     )
     outcome: Outcome | None = None

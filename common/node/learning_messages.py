@@ -127,7 +127,8 @@ class Progress:
 
     Attributes:
         step, steps: Optimizer steps done and planned.
-        loss: Sum of the detector's loss items of the last step, NaN-free; None before the first step.
+        loss: Sum of the detector's loss items of the last step; None before the first step, and while it is
+            NaN or infinite.
         metrics: Other figures by name.
     """
 

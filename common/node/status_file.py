@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,13 +21,13 @@ STATUS_NAME = "status.json"
 def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     """Replace the status file in one step; a full disk is passed over, since it is no record.
 
-    ``pid`` and ``process_start`` of this process are added.
+    ``pid`` and ``process_start`` of this process are added; NaN and infinity, which JSON lacks, become null.
     """
     value = {"pid": os.getpid(), "process_start": process_start(os.getpid()), **status}
     path = folder / STATUS_NAME
     part = path.with_name(f".{STATUS_NAME}.part")
     with contextlib.suppress(OSError):
-        part.write_text(json.dumps(value, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(_finite(value), allow_nan=False, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
 
 
@@ -47,6 +48,17 @@ def read_status(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is no status of a node; remove it and start the node again")
     value.pop("alive", None)
     return {"alive": process_lives(value["pid"], value.get("process_start")), **value}
+
+
+def _finite(value: Any) -> Any:
+    """The same value with None for every number that is NaN or infinite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def process_start(pid: int) -> int | None:

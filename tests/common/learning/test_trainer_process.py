@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from common.bitstream import encode_packet
@@ -182,6 +183,20 @@ def test_received_weights_are_judged_and_foreign_ones_refused(tmp_path, store, t
         assert sentence in process.hear(Failed).reason
     process.tell(Train("it is still ready"))
     assert isinstance(process.hear(Result, Failed), Result)
+
+
+def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_path, store, trainer):
+    path = tmp_path / "huge.safetensors"
+    detector = build_detector("yolov8n.yaml", ("object",))
+    with torch.no_grad():
+        for branch in detector.model[-1].cv3:
+            branch[-1].bias.fill_(3e38)
+    write_weights(path, snapshot(detector, "yolov8n.yaml", ("object",), 64), half=False)
+    process = trainer()
+    process.start(tmp_path)
+    process.tell(Train("round", str(path)))
+    assert process.hear(Progress).loss is None
+    assert "NaN or infinite" in process.hear(Result, Failed).reason
 
 
 def test_wrong_settings_end_the_trainer_with_one_sentence(tmp_path, store, trainer):

@@ -398,6 +398,12 @@ def test_a_status_tells_whether_its_process_lives(tmp_path):
     assert not read_status(tmp_path)["alive"]
 
 
+def test_numbers_that_json_lacks_are_null_in_a_status(tmp_path):
+    write_status(tmp_path, {"loss": float("nan"), "last": {"metrics": [0.5, float("inf")]}, "port": 5})
+    status = read_status(tmp_path)
+    assert (status["loss"], status["last"], status["port"]) == (None, {"metrics": [0.5, None]}, 5)
+
+
 def test_no_status_is_one_sentence(tmp_path):
     with pytest.raises(StoreError, match="has not run with this configuration yet"):
         read_status(tmp_path)
