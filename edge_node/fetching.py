@@ -8,14 +8,14 @@ from collections.abc import Callable
 from common.errors import MessageError, StoreFullError
 from common.node.jobs import Jobs
 from common.store.contract import EdgeStore
-from common.wire.messages import Chunk, Fetch
+from common.wire.messages import Chunk, ErrorCode, Fetch
 from common.wire.transfer import BlobReceiver
 from edge_node.receiving import FetchBlob
 
 __all__ = ["Fetcher"]
 
-FULL_RETRY_S = 2.0
-"""Seconds between two attempts while the disk is full."""
+RETRY_S = 2.0
+"""Seconds between two attempts at content that cannot be read at the fog or written here."""
 
 DAMAGED_TRIES = 4
 """Attempts at content that arrives damaged before it is passed over."""
@@ -30,7 +30,9 @@ class Fetcher:
         store: The edge's store.
         jobs: The store's thread.
         send: Sends a Fetch.
-        done: Called with the request and whether its content is in the store now.
+        done: Called with the request and None when its content is in the store now, else with a sentence
+            that says why it will not be: the fog does not have it, or its content is damaged. A record's
+            payload that only cannot be read or written now is tried again without end.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Fetcher:
         jobs: Jobs,
         *,
         send: Callable[[Fetch], None],
-        done: Callable[[FetchBlob, bool], None],
+        done: Callable[[FetchBlob, str | None], None],
     ) -> None:
         self._store = store
         self._jobs = jobs
@@ -50,6 +52,7 @@ class Fetcher:
         self._chunk_bytes = 0
         self._damaged = 0
         self._retry_at: float | None = None
+        self._problem = ""
 
     @property
     def busy(self) -> bool:
@@ -58,7 +61,7 @@ class Fetcher:
 
     def begin(self, request: FetchBlob, chunk_bytes: int) -> None:
         """Begin; at most ``chunk_bytes`` are asked for at a time."""
-        self._damaged = 0
+        self._damaged, self._problem = 0, ""
         self._begin(request, chunk_bytes)
 
     def _begin(self, request: FetchBlob, chunk_bytes: int) -> None:
@@ -74,7 +77,7 @@ class Fetcher:
             if request is not self._request:
                 return
             if receiver is None:
-                self._end(True)
+                self._end(None)
                 return
             self._receiver = receiver
             self._ask()
@@ -104,24 +107,28 @@ class Fetcher:
                 return
             # Not receiver.complete: an original's file is gone once it is kept.
             if kept:
-                self._end(True)
+                self._end(None)
             else:
                 self._ask()
 
         self._jobs.run(take, taken, lambda error: self._failed(request, error))
 
-    def unavailable(self, digest: bytes, sentence: str) -> None:
-        """The fog does not give this content."""
-        if self._request is not None and self._request.digest == digest:
-            _log.warning("content %s is not to be had: %s", digest.hex(), sentence)
-            self._end(False)
+    def unavailable(self, digest: bytes, code: str, sentence: str) -> None:
+        """The fog does not give this content; only NOT_FOUND says that it never will."""
+        request = self._request
+        if request is None or request.digest != digest:
+            return
+        if code == ErrorCode.NOT_FOUND:
+            self._give_up(request, sentence)
+        else:
+            self._try_again(request, sentence)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
         if self._retry_at is None:
             return
         if self._retry_at < 0:
-            self._retry_at = now + FULL_RETRY_S
+            self._retry_at = now + RETRY_S
         elif now >= self._retry_at:
             self._retry_at = None
             if self._request is not None:
@@ -143,7 +150,7 @@ class Fetcher:
             if request is not None and receiver is not None:
                 self._jobs.run(
                     lambda: self._keep(request, receiver),
-                    lambda _: self._end(True) if request is self._request else None,
+                    lambda _: self._end(None) if request is self._request else None,
                     lambda error: self._failed(request, error),
                 )
             return
@@ -152,16 +159,35 @@ class Fetcher:
     def _failed(self, request: FetchBlob, error: Exception) -> None:
         if request is not self._request:
             return
-        self._damaged += isinstance(error, MessageError)
-        if isinstance(error, StoreFullError) or (self._damaged and self._damaged < DAMAGED_TRIES):
-            # A full disk may get room, and a damaged file was emptied: both begin again after a while.
-            _log.warning("content %s will be fetched again: %s", request.digest.hex(), error)
-            self._retry_at = -1.0
-            return
-        _log.error("content %s cannot be kept: %s", request.digest.hex(), error)
-        self._end(False)
+        damaged = isinstance(error, MessageError)
+        self._damaged += damaged
+        if damaged and self._damaged >= DAMAGED_TRIES:
+            self._give_up(request, str(error))
+        elif damaged or isinstance(error, StoreFullError):
+            self._begin_later(request, str(error))
+        else:
+            self._try_again(request, str(error))
 
-    def _end(self, there: bool) -> None:
+    def _try_again(self, request: FetchBlob, sentence: str) -> None:
+        """What fails may work later: a record must not be lost by it, an original need not hold others up."""
+        if request.original:
+            self._give_up(request, sentence)
+        else:
+            self._begin_later(request, sentence)
+
+    def _begin_later(self, request: FetchBlob, sentence: str) -> None:
+        if sentence != self._problem:
+            _log.warning("content %s will be fetched again: %s", request.digest.hex(), sentence)
+        self._problem = sentence
+        self._receiver = None
+        self._retry_at = -1.0
+
+    def _give_up(self, request: FetchBlob, sentence: str) -> None:
+        _log.warning("content %s is not to be had: %s", request.digest.hex(), sentence)
+        self._end(sentence)
+
+    def _end(self, problem: str | None) -> None:
         request, self._request, self._receiver = self._request, None, None
+        self._retry_at = None
         if request is not None:
-            self._done(request, there)
+            self._done(request, problem)

@@ -149,7 +149,7 @@ class EdgeNode:
         def opened(answer: tuple[int, int]) -> None:
             if self._welcome is None or self._welcome.session != session:
                 return
-            self._receive(self.receiving.opened(*answer))
+            self._receive(self.receiving.opened(*answer, welcome.log_id))
             if welcome.may_upload:
                 self._upload(self.uploading.opened(welcome.max_uploads, time.monotonic()))
 
@@ -201,7 +201,7 @@ class EdgeNode:
                 self.learner.planned(message)
             case Error():
                 if message.digest is not None:
-                    self._fetcher.unavailable(message.digest, message.sentence)
+                    self._fetcher.unavailable(message.digest, message.code, message.sentence)
                 else:
                     _log.error("the fog says: %s", message.sentence)
             case _:
@@ -343,7 +343,7 @@ class EdgeNode:
                 _log.error("the log holds other content for frame %d of %s", identity.number, identity.device)
             for record in request.records:
                 if record.kind is RecordKind.GAP:
-                    _log.warning("the fog's log has a gap: %s", dict(record.meta))
+                    _log.warning("records are missing: %s", dict(record.meta))
             self._receive(self.receiving.applied(request.position, RecordKind.PACKET in kinds))
             if kinds:
                 self.learner.inbox_grew(weights=RecordKind.WEIGHTS in kinds)
@@ -369,9 +369,9 @@ class EdgeNode:
         self._down.begin(time.monotonic())
         self._send(message)
 
-    def _fetched(self, request: FetchBlob, there: bool) -> None:
+    def _fetched(self, request: FetchBlob, problem: str | None) -> None:
         self._down.end()
-        self._receive(self.receiving.fetched(request, there))
+        self._receive(self.receiving.fetched(request, problem))
 
 
 def _positive(value: object) -> float | None:

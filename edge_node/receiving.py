@@ -1,7 +1,8 @@
 """Records from the fog's log into the edge's store: a pure state machine.
 
 Records are stored in the order in which they came, several in one transaction together with the position
-that they lead to. A record whose payload is a large file waits, and all behind it, until the file is there.
+that they lead to. A record whose payload is a large file waits, and all behind it, until the file is there;
+one whose payload is not to be had is stored as a gap.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Receiving:
         self._largest_blob = largest_blob
         self._queue: deque[tuple[Record | None, int]] = deque()
         self._open = False
+        self._log_id = 0
         self._position = 0
         self._stated = 0
         self._applying = False
@@ -101,10 +103,11 @@ class Receiving:
         """Whether everything received is stored."""
         return not self._queue and not self._applying
 
-    def opened(self, position: int, originals_held: int) -> list[ReceivingInstruction]:
-        """A session has begun; the store follows this log and holds it up to ``position``."""
+    def opened(self, position: int, originals_held: int, log_id: int) -> list[ReceivingInstruction]:
+        """A session has begun; the store follows the log ``log_id`` and holds it up to ``position``."""
         self._open, self._overrun = True, False
         self._queue.clear()
+        self._log_id = log_id
         self._position = self._stated = position
         self._originals_held = originals_held
         self._originals.clear()
@@ -146,20 +149,20 @@ class Receiving:
         self._applying = False
         self._queue.clear()
 
-    def fetched(self, request: FetchBlob, there: bool) -> list[ReceivingInstruction]:
-        """A :class:`FetchBlob` has ended: the content is in the store, or the fog does not give it."""
+    def fetched(self, request: FetchBlob, problem: str | None) -> list[ReceivingInstruction]:
+        """A :class:`FetchBlob` has ended: its content is here, or ``problem`` says why it never will be."""
         if request is not self._fetching:
             return []
         self._fetching = None
         if request.original:
-            if there:
+            if problem is None:
                 self._originals_held += 1
             else:
                 self._unavailable.add(request.digest)
-        elif there:
+        elif problem is None:
             self._present.add(request.digest)
         else:
-            self._skip(request.digest)
+            self._skip(request.digest, problem)
         return self._go()
 
     def originals_wanted(self, originals: Sequence[Original]) -> list[ReceivingInstruction]:
@@ -181,7 +184,8 @@ class Receiving:
             record, reached = self._queue[0]
             if record is not None and record.payload is None and record.digest not in self._present:
                 if record.size > self._largest_blob:
-                    self._skip(record.digest)
+                    size, limit = record.size, self._largest_blob
+                    self._skip(record.digest, f"it has {size} bytes, more than fetch.large_bytes ({limit})")
                     continue
                 break
             self._queue.popleft()
@@ -194,10 +198,15 @@ class Receiving:
         self._present.difference_update(record.digest for record in records)
         return [Apply(tuple(records), position)]
 
-    def _skip(self, digest: bytes) -> None:
-        """Pass over records whose payload cannot be had; their positions still count."""
+    def _skip(self, digest: bytes, reason: str) -> None:
+        """Put gaps in the place of records whose payload is not to be had."""
         self._queue = deque(
-            (None if record is not None and record.digest == digest else record, position)
+            (
+                Record.gap(self._log_id, position, position, reason)
+                if record is not None and record.digest == digest
+                else record,
+                position,
+            )
             for record, position in self._queue
         )
 

@@ -105,6 +105,9 @@ def test_a_stopped_uploader_sends_nothing_more():
 # Receiving
 
 
+LOG = 7
+
+
 def record(position, large=False, kind=RecordKind.PACKET):
     size = 200_000 if large else 5
     digest = content_digest(str(position).encode())
@@ -120,13 +123,13 @@ def of_type(kind, instructions):
 
 
 def test_a_session_begins_by_stating_the_window():
-    (pull,) = of_type(SendPull, receiving().opened(7, 0))
+    (pull,) = of_type(SendPull, receiving().opened(7, 0, LOG))
     assert pull == SendPull(7, 10, 1000)
 
 
 def test_records_that_come_while_the_store_writes_form_the_next_transaction():
     state = receiving()
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     (apply,) = of_type(Apply, state.record(record(1)))
     assert (len(apply.records), apply.position) == (1, 1)
     assert state.record(record(2)) == []
@@ -139,44 +142,46 @@ def test_records_that_come_while_the_store_writes_form_the_next_transaction():
 
 def test_a_large_record_waits_for_its_file_and_all_behind_it():
     state = receiving()
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     first = state.record(record(1, large=True))
     (fetch,) = of_type(FetchBlob, first)
     assert of_type(Apply, first) == []
     assert state.record(record(2)) == []
-    (apply,) = of_type(Apply, state.fetched(fetch, True))
+    (apply,) = of_type(Apply, state.fetched(fetch, None))
     assert [entry.position for entry in apply.records] == [1, 2]
 
 
-def test_a_payload_that_is_not_to_be_had_is_passed_over():
+def test_a_payload_that_is_not_to_be_had_leaves_a_gap():
     state = receiving()
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     (fetch,) = of_type(FetchBlob, state.record(record(1, large=True)))
-    (apply,) = of_type(Apply, state.fetched(fetch, False))
-    assert (apply.records, apply.position) == ((), 1)
+    (apply,) = of_type(Apply, state.fetched(fetch, "it is gone"))
+    assert apply == Apply((Record.gap(LOG, 1, 1, "it is gone"),), 1)
 
 
 def test_a_payload_above_the_limit_is_never_fetched():
     state = receiving(largest=100_000)
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     (apply,) = of_type(Apply, state.record(record(1, large=True)))
-    assert (apply.records, apply.position) == ((), 1)
+    (gap,) = apply.records
+    assert (gap.kind, gap.position, apply.position) == (RecordKind.GAP, 1, 1)
+    assert "fetch.large_bytes" in gap.meta["reason"]
 
 
 def test_what_was_not_stored_comes_again_in_the_next_session():
     state = receiving()
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     state.record(record(1))
     state.record(record(2))
     state.closed()
     state.applied(1, True)
     assert state.idle
-    assert of_type(SendPull, state.opened(1, 0)) == [SendPull(1, 10, 1000)]
+    assert of_type(SendPull, state.opened(1, 0, LOG)) == [SendPull(1, 10, 1000)]
 
 
 def test_a_fog_that_sends_without_being_asked_is_found_out():
     state = receiving(records=2)
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     for position in range(1, 25):
         state.record(record(position))
     assert state.overrun
@@ -184,21 +189,21 @@ def test_a_fog_that_sends_without_being_asked_is_found_out():
 
 def test_originals_are_fetched_one_at_a_time_up_to_the_limit_and_after_records():
     state = receiving(originals=2)
-    (load,) = of_type(LoadOriginals, state.opened(0, 1))
+    (load,) = of_type(LoadOriginals, state.opened(0, 1, LOG))
     assert load.limit == 1
     state.record(record(1))
     wanted = [Original(b"x" * 32, 10), Original(b"y" * 32, 10)]
     (fetch,) = of_type(FetchBlob, [*state.originals_wanted(wanted), *state.applied(1, True)])
     assert fetch.original
-    assert of_type(FetchBlob, state.fetched(fetch, True)) == []
+    assert of_type(FetchBlob, state.fetched(fetch, None)) == []
 
 
 def test_an_original_that_the_fog_does_not_have_is_not_asked_for_twice():
     state = receiving(originals=5)
-    state.opened(0, 0)
+    state.opened(0, 0, LOG)
     wanted = [Original(b"x" * 32, 10)]
     (fetch,) = of_type(FetchBlob, state.originals_wanted(wanted))
-    state.fetched(fetch, False)
+    state.fetched(fetch, "it is gone")
     assert of_type(FetchBlob, state.originals_wanted(wanted)) == []
 
 

@@ -1,44 +1,116 @@
 """Fetching content in chunks into a real store, with the store's real thread."""
 
+import shutil
 import time
-from pathlib import Path
 
 import pytest
 
 from common.frame import content_digest
-from common.node.jobs import Call, Jobs
+from common.node.jobs import Jobs
 from common.node.mailbox import Mailbox
 from common.store import open_edge_store
-from common.wire.messages import Chunk, Fetch
-from edge_node.fetching import Fetcher
+from common.wire.messages import Chunk, ErrorCode
+from edge_node.fetching import RETRY_S, Fetcher
 from edge_node.receiving import FetchBlob
 
 CONTENT = bytes(range(256)) * 40
 CHUNK = 4096
 
 
-@pytest.mark.parametrize("original", [True, False])
-def test_content_is_asked_for_once_and_then_kept(tmp_path: Path, original: bool) -> None:
-    mailbox: Mailbox[Call] = Mailbox()
-    jobs = Jobs("store", mailbox)
-    asked: list[Fetch] = []
-    ended: list[bool] = []
-    request = FetchBlob(content_digest(CONTENT), len(CONTENT), original)
-    with open_edge_store(tmp_path, "k" * 40) as store:
-        fetcher = Fetcher(store, jobs, send=asked.append, done=lambda _, there: ended.append(there))
-        fetcher.begin(request, CHUNK)
-        answered = 0
+class Fetching:
+    """A fetcher with its store, and a fog that answers when told to."""
+
+    def __init__(self, folder):
+        self.mailbox = Mailbox()
+        self.jobs = Jobs("store", self.mailbox)
+        self.store = open_edge_store(folder, "k" * 40)
+        self.asked = []
+        self.ended = []
+        self.fetcher = Fetcher(
+            self.store, self.jobs, send=self.asked.append, done=lambda _, problem: self.ended.append(problem)
+        )
+
+    def turn(self):
+        """Take what the store's thread has done."""
         deadline = time.monotonic() + 20
-        while not ended and len(asked) <= 10:
+        while self.jobs.outstanding:
             assert time.monotonic() < deadline
-            for call in mailbox.drain():
+            for call in self.mailbox.drain():
                 call()
-            for fetch in asked[answered:]:
-                part = CONTENT[fetch.offset : fetch.offset + fetch.length]
-                fetcher.chunk(Chunk(fetch.digest, fetch.offset, len(CONTENT), part))
-            answered = len(asked)
-        jobs.close()
-        assert ended == [True]
-        assert [fetch.offset for fetch in asked] == [0, 4096, 8192]
-        assert store.has_blob(request.digest)
-    mailbox.close()
+
+    def begin(self, original=False):
+        self.request = FetchBlob(content_digest(CONTENT), len(CONTENT), original)
+        self.fetcher.begin(self.request, CHUNK)
+        self.turn()
+
+    def answer(self):
+        """Answer the newest request."""
+        fetch = self.asked[-1]
+        part = CONTENT[fetch.offset : fetch.offset + fetch.length]
+        self.fetcher.chunk(Chunk(fetch.digest, fetch.offset, len(CONTENT), part))
+        self.turn()
+
+    def answer_all(self):
+        for _ in range(3):
+            self.answer()
+
+    def wait(self):
+        """Let the time between two attempts pass."""
+        self.fetcher.tick(0.0)
+        self.fetcher.tick(RETRY_S)
+        self.turn()
+
+
+@pytest.fixture
+def fetching(tmp_path):
+    fetching = Fetching(tmp_path)
+    yield fetching
+    fetching.jobs.close()
+    fetching.store.close()
+    fetching.mailbox.close()
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_content_is_asked_for_once_and_then_kept(fetching, original):
+    fetching.begin(original)
+    fetching.answer_all()
+    assert fetching.ended == [None]
+    assert [fetch.offset for fetch in fetching.asked] == [0, 4096, 8192]
+    assert fetching.store.has_blob(fetching.request.digest)
+
+
+def test_only_content_that_the_fog_does_not_have_is_passed_over(fetching):
+    fetching.begin()
+    fetching.fetcher.unavailable(fetching.request.digest, ErrorCode.NOT_FOUND, "no such content")
+    assert fetching.ended == ["no such content"]
+
+
+def test_content_that_the_fog_cannot_read_now_is_asked_for_again(fetching):
+    fetching.begin()
+    fetching.answer()
+    fetching.fetcher.unavailable(fetching.request.digest, ErrorCode.INTERNAL, "input/output error")
+    assert fetching.ended == []
+    fetching.wait()
+    assert [fetch.offset for fetch in fetching.asked] == [0, 4096, 4096]
+    fetching.answer()
+    fetching.answer()
+    assert fetching.ended == [None]
+
+
+def test_content_that_cannot_be_written_now_is_asked_for_again(fetching):
+    fetching.begin()
+    incoming = fetching.store.incoming_folder
+    shutil.rmtree(incoming)
+    incoming.write_bytes(b"no folder")
+    fetching.answer()
+    assert fetching.ended == []
+    incoming.unlink()
+    fetching.wait()
+    fetching.answer_all()
+    assert fetching.ended == [None]
+
+
+def test_an_original_that_is_not_to_be_had_now_holds_nothing_up(fetching):
+    fetching.begin(original=True)
+    fetching.fetcher.unavailable(fetching.request.digest, ErrorCode.INTERNAL, "input/output error")
+    assert fetching.ended == ["input/output error"]
