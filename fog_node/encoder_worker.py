@@ -1,7 +1,8 @@
 """The encoder process of a fog node: ``python -m fog_node.encoder_worker``, started by the daemon.
 
 It holds one encoder and answers batch after batch over the pipe of :mod:`common.node.pipe`. A batch that
-fails as a whole is encoded again frame by frame, so that one bad frame costs its neighbours nothing.
+fails as a whole is encoded again frame by frame, so that one bad frame costs its neighbours nothing. A fault
+of the machine (memory, the accelerator) ends the process: the daemon counts it as an attempt and starts anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from common.errors import MessageError
+from common.errors import MessageError, ResidualInrError
 from common.frame import Frame
 from common.node.pipe import connect_parent
 from fog_node.encoder_messages import (
@@ -61,7 +62,12 @@ def serve(factory: EncoderFactory, *, max_bytes: int = 64 * 1024 * 1024) -> int:
 
 
 def encode_each(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded | NotEncoded]:
-    """Encode a batch; when it fails as a whole, frame by frame. One answer a frame, in order."""
+    """Encode a batch; when it fails as a whole, frame by frame. One answer a frame, in order.
+
+    Raises:
+        Exception: A single frame failed by something else than a typed error. That may be the machine's fault
+            and not the frame's, which therefore is not given up here.
+    """
     try:
         results = encoder(frames)
         if len(results) != len(frames):
@@ -69,6 +75,8 @@ def encode_each(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded 
     except Exception as error:  # whatever one frame brings about, the others must be encoded
         if len(frames) > 1:
             return [result for frame in frames for result in encode_each(encoder, [frame])]
+        if not isinstance(error, ResidualInrError):
+            raise
         reason = " ".join(str(error).split()) or "no message"
         return [NotEncoded(f"frame {frames[0].name!r} cannot be encoded: {type(error).__name__}: {reason}")]
     return results

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.errors import MessageError
+from common.errors import EncodeError, MessageError
 from common.frame import Box, Frame, FrameIdentity
 from fog_node.encoder_messages import (
     BatchEncoded,
@@ -67,14 +67,34 @@ def test_one_bad_frame_costs_its_neighbours_nothing():
 
     def encoder(frames):
         if any(entry.name == "bad" for entry in frames):
-            raise ValueError("two\nlines")
+            raise EncodeError("two\nlines")
         return [good for _ in frames]
 
     results = encode_each(encoder, [frame(0), frame(1, "bad"), frame(2)])
     assert results[0] == results[2] == good
-    assert results[1] == NotEncoded("frame 'bad' cannot be encoded: ValueError: two lines")
+    assert results[1] == NotEncoded("frame 'bad' cannot be encoded: EncodeError: two lines")
 
 
 def test_an_encoder_that_answers_too_few_frames_is_not_believed():
     results = encode_each(lambda frames: [], [frame(0)])
     assert "gave 0 answers for 1 frames" in results[0].reason
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), RuntimeError("CUDA error: an illegal memory access")])
+def test_a_fault_of_the_machine_is_not_taken_for_a_bad_frame(fault):
+    def encoder(frames):
+        raise fault
+
+    with pytest.raises(type(fault)):
+        encode_each(encoder, [frame(0), frame(1)])
+
+
+def test_a_batch_too_large_for_the_machine_is_encoded_frame_by_frame():
+    good = Encoded(b"p", 30.0, (), 0.1, True)
+
+    def encoder(frames):
+        if len(frames) > 1:
+            raise MemoryError
+        return [good]
+
+    assert encode_each(encoder, [frame(0), frame(1)]) == [good, good]
