@@ -42,7 +42,7 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True)
 class ReadBlob:
-    """Instruction: read a piece of a payload for a session, then call :meth:`FogState.blob_read`.
+    """Instruction: read a piece of a payload for a session, then call ``blob_read`` or ``blob_failed``.
 
     Only if the content comes from one of ``devices`` (None: from any).
     """

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cost_model import Strategy
-from common.errors import ConfigError, StoreFullError, WireError
+from common.errors import ConfigError, StoreCorruptError, StoreFullError, WireError
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
@@ -325,7 +325,11 @@ class FogNode:
 
         def failed(error: Exception) -> None:
             _log.error("content %s cannot be read: %s", request.digest.hex(), error)
-            done((None, b""))
+            if isinstance(error, StoreCorruptError):
+                # Damaged content does not mend: for the edge it is not there.
+                done((None, b""))
+            else:
+                self.perform(self.state.blob_failed(request.session, request))
 
         self._reads.run(read, done, failed)
 

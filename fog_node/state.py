@@ -215,16 +215,15 @@ class FogState:
         self, number: int, request: ReadBlob, total: int | None, payload: bytes
     ) -> list[Instruction]:
         """The store has answered a :class:`ReadBlob`; ``total`` is None when there is no such content."""
-        session = self._numbers.get(number)
-        if session is None:
-            return []
-        session.fetches -= 1
         if total is None:
             sentence = "the fog has no such content, or your key may not read it"
-            answer: Message = Error(ErrorCode.NOT_FOUND, sentence, request.digest)
-        else:
-            answer = Chunk(request.digest, request.offset, total, payload)
-        return [self._send(session, answer)]
+            return self._fetched(number, Error(ErrorCode.NOT_FOUND, sentence, request.digest))
+        return self._fetched(number, Chunk(request.digest, request.offset, total, payload))
+
+    def blob_failed(self, number: int, request: ReadBlob) -> list[Instruction]:
+        """The store could not carry out a :class:`ReadBlob` now: the edge may ask again later."""
+        sentence = "the fog cannot read this content at present; ask again later"
+        return self._fetched(number, Error(ErrorCode.INTERNAL, sentence, request.digest))
 
     def unreachable(self, routing_id: bytes, key: str) -> None:
         """A connection is gone or takes nothing more: its session ends, the edge will connect again."""
@@ -387,6 +386,13 @@ class FogState:
         session.fetches += 1
         length = min(message.length, self._settings.wire.chunk_bytes)
         return [ReadBlob(session.number, message.digest, message.offset, length, session.devices)]
+
+    def _fetched(self, number: int, answer: Message) -> list[Instruction]:
+        session = self._numbers.get(number)
+        if session is None:
+            return []
+        session.fetches -= 1
+        return [self._send(session, answer)]
 
     def _read_on(self, session: Session) -> list[Instruction]:
         window = session.window

@@ -108,8 +108,15 @@ class BlobFolder:
 
         Raises:
             StoreCorruptError: It is missing or damaged.
+            StoreError: It cannot be read at present.
         """
-        if not self._intact(digest):
+        try:
+            intact = _hash(self.path(digest)) == digest
+        except FileNotFoundError:
+            intact = False
+        except OSError as error:
+            raise _typed(error, self._folder) from error
+        if not intact:
             raise StoreCorruptError(f"blob {digest.hex()} in {self._folder} is missing or damaged")
 
     def delete(self, digest: bytes) -> None:
@@ -135,9 +142,10 @@ class BlobFolder:
 
     def _intact(self, digest: bytes) -> bool:
         try:
-            return _hash(self.path(digest)) == digest
-        except OSError:
+            self.verify(digest)
+        except StoreError:
             return False
+        return True
 
     def _place(self, source: Path, digest: bytes) -> None:
         """Rename into place and make both the name and a new folder durable."""

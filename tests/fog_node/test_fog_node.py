@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from common.errors import MessageError
-from common.frame import Frame, FrameIdentity
+from common.errors import MessageError, StoreCorruptError, StoreError
+from common.frame import Frame, FrameIdentity, content_digest
 from common.node.mailbox import Mailbox
 from common.store.memory_fog import MemoryFogStore
 from common.store.records import RecordKind
 from common.wire.allow_list import AllowList, Device
 from common.wire.framing import encode
-from common.wire.messages import CaughtUp, Hello, Pull, RecordMessage
+from common.wire.messages import CaughtUp, Chunk, Error, Fetch, Hello, Pull, RecordMessage
 from fog_node.node import FogNode
 from fog_node.settings import FogSettings
 
@@ -130,3 +130,27 @@ def test_in_the_place_of_a_record_that_cannot_travel_comes_a_gap(tmp_path, store
     assert (packet.kind, packet.position) == ("packet", 2)
     assert not fog.messages(CaughtUp)
     fog.close()
+
+
+def test_content_that_cannot_be_read_for_a_moment_is_not_said_to_be_absent(fog, store, hello, monkeypatch):
+    digest = content_digest(b"weights")
+    store.append(RecordKind.WEIGHTS, FOG, 1, 0, {}, b"weights")
+    fog.say(hello)
+
+    def answers(error):
+        def fail(*_):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "blob", fail)
+            before = len(fog.messages(Error))
+            fog.say(Fetch(digest, 0, 100))
+            fog.until(lambda: len(fog.messages(Error)) > before)
+        return fog.messages(Error)[-1]
+
+    failed = answers(StoreError("too many open files"))
+    assert (failed.code, failed.digest) == ("internal", digest)
+    assert answers(StoreCorruptError("it is damaged")).code == "not_found"
+    fog.say(Fetch(digest, 0, 100))
+    fog.until(lambda: fog.messages(Chunk))
+    assert fog.messages(Chunk)[0].payload == b"weights"

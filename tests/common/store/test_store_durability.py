@@ -306,6 +306,22 @@ def test_a_damaged_or_missing_file_is_named_when_it_is_read(tmp_path):
             store.blob(record.digest, 0, 10)
 
 
+def test_a_file_that_cannot_be_read_at_present_is_not_called_damaged(tmp_path, monkeypatch):
+    large = frame(0, INLINE_LIMIT_BYTES + 1)
+
+    def too_many(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with open_fog_store(tmp_path) as store:
+        store.append(RecordKind.WEIGHTS, CAMERA, 1, 0, {}, large.image)
+        with monkeypatch.context() as patch:
+            patch.setattr("pathlib.Path.open", too_many)
+            with pytest.raises(StoreError, match="Too many open files") as caught:
+                store.blob(large.digest, 0, 10)
+            assert not isinstance(caught.value, StoreCorruptError)
+        assert store.blob(large.digest, 0, 10) == large.image[:10]
+
+
 def test_a_damaged_frame_of_the_outbox_is_refused_and_the_others_go_on(tmp_path):
     with open_edge_store(tmp_path, CAMERA) as store:
         for number in range(3):
