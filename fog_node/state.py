@@ -162,9 +162,9 @@ class FogState:
                 f"frame {identity.number} was uploaded before with other content; "
                 "frame numbers are never reused: give it a new one"
             )
-            instructions += self._refuse(identity, ErrorCode.CONFLICT, sentence, True)
+            instructions += self._refuse_late(identity, ErrorCode.CONFLICT, sentence, True)
         for (key, epoch), numbers in accepted.items():
-            session = self._sessions.get(key)
+            session = self._session_of(key, epoch)
             if session is not None:
                 for start in range(0, len(numbers), 1000):
                     answer = Accepted(epoch, tuple(numbers[start : start + 1000]))
@@ -186,7 +186,7 @@ class FogState:
         instructions: list[Instruction] = []
         for frame in frames:
             identity = self._leave(frame)
-            instructions += self._refuse(identity, code, sentence, False)
+            instructions += self._refuse_late(identity, code, sentence, False)
         return instructions
 
     def log_grew(self, last_position: int) -> list[Instruction]:
@@ -324,14 +324,14 @@ class FogState:
             sentence = (
                 f"the key {session.key} may not upload; run fog-node allow with --may-upload at the fog"
             )
-            return self._refuse(identity, ErrorCode.NOT_ALLOWED, sentence, False)
+            return self._refuse(session, identity, ErrorCode.NOT_ALLOWED, sentence, False)
         if self._stopping:
-            return self._refuse(identity, ErrorCode.STOPPING, "the fog is stopping", False)
+            return self._refuse(session, identity, ErrorCode.STOPPING, "the fog is stopping", False)
         if now < self._full_until:
-            return self._refuse(identity, ErrorCode.FULL, self._full_reason, False)
+            return self._refuse(session, identity, ErrorCode.FULL, self._full_reason, False)
         if upload.epoch != session.epoch:
             sentence = f"the upload is of epoch {upload.epoch}, its session of epoch {session.epoch}"
-            return self._refuse(identity, ErrorCode.BAD_MESSAGE, sentence, True)
+            return self._refuse(session, identity, ErrorCode.BAD_MESSAGE, sentence, True)
         size, limits = len(upload.payload), self._settings.limits
         crowded = self._waiting_bytes > 0 and self._waiting_bytes + size > limits.waiting_bytes
         own = (
@@ -340,11 +340,11 @@ class FogState:
         )
         if crowded or (session.uploads and own):
             sentence = "too many uploads wait for their commit; send fewer at a time"
-            return self._refuse(identity, ErrorCode.FULL, sentence, False)
+            return self._refuse(session, identity, ErrorCode.FULL, sentence, False)
         try:
             frame = check_upload(upload, session.key, self._settings)
         except ResidualInrError as error:
-            return self._refuse(identity, error_code(error), str(error), True)
+            return self._refuse(session, identity, error_code(error), str(error), True)
         session.uploads += 1
         session.upload_bytes += size
         self._waiting_bytes += size
@@ -369,12 +369,24 @@ class FogState:
             session.upload_bytes -= size
         return _identity(frame)
 
-    def _refuse(
+    def _session_of(self, key: str, epoch: int) -> Session | None:
+        """The session that waits for answers to uploads of this epoch.
+
+        A device that was set up anew counts from 0 again: it must not take an answer to its former frames
+        for one to those of the same number now.
+        """
+        session = self._sessions.get(key)
+        return session if session is not None and session.epoch == epoch else None
+
+    def _refuse_late(
         self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
     ) -> list[Instruction]:
-        session = self._sessions.get(identity.device)
-        if session is None:
-            return []
+        session = self._session_of(identity.device, identity.epoch)
+        return [] if session is None else self._refuse(session, identity, code, sentence, permanent)
+
+    def _refuse(
+        self, session: Session, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
+    ) -> list[Instruction]:
         answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent)
         return [self._send(session, answer)]
 

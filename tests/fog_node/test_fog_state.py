@@ -267,6 +267,19 @@ def test_uploads_of_an_edge_that_went_are_still_committed(upload):
     assert state.idle
 
 
+@pytest.mark.parametrize("outcome", [CommitOutcome.STORED, CommitOutcome.CONFLICT, None])
+def test_a_device_that_was_set_up_anew_gets_no_answer_to_its_former_frames(upload, outcome):
+    state = make_state()
+    hello(state)
+    send(state, upload(0))
+    hello(state, epoch=8)
+    if outcome is None:
+        assert messages(state.commit_failed("full", full=True, now=0.0)) == []
+    else:
+        assert messages(state.committed([outcome])) == []
+    assert state.idle
+
+
 def test_removed_keys_are_told_and_lose_their_session():
     state = make_state()
     hello(state)
