@@ -82,6 +82,7 @@ class EdgeNode:
         self._jobs = Jobs("store", mailbox)
         self._welcome: Welcome | None = None
         self._last_refusal = ""
+        self._failures: dict[str, str] = {}
         self._up = RateMeter()
         self._down = RateMeter()
         wire, fetch = settings.wire, settings.fetch
@@ -293,11 +294,12 @@ class EdgeNode:
             return self._store.unacknowledged(request.limit, request.max_bytes, request.after)
 
         def loaded(frames: list[Frame]) -> None:
+            self._working("the outbox cannot be read")
             self._upload(self.uploading.loaded(request, frames, time.monotonic()))
 
         def failed(error: Exception) -> None:
-            _log.error("the outbox cannot be read: %s", error)
-            loaded([])
+            self._failing("the outbox cannot be read", error)
+            self.uploading.load_failed(request, time.monotonic())
 
         self._jobs.run(load, loaded, failed)
 
@@ -314,11 +316,24 @@ class EdgeNode:
         self._send(Upload.of(frame))
 
     def _outbox(self, job: Call) -> None:
-        def failed(error: Exception) -> None:
-            # The frames stay unacknowledged and are sent again after the next start or connection.
-            _log.error("the outbox cannot be written: %s", error)
+        def written(_: None) -> None:
+            self._working("the outbox cannot be written")
 
-        self._jobs.run(job, lambda _: None, failed)
+        def failed(error: Exception) -> None:
+            self._failing("the outbox cannot be written", error)
+            self.uploading.settle_failed(time.monotonic())
+
+        self._jobs.run(job, written, failed)
+
+    def _failing(self, what: str, error: Exception) -> None:
+        """Log a problem that is tried again: once, not at each attempt."""
+        if self._failures.get(what) != str(error):
+            _log.error("%s and is tried again: %s", what, error)
+        self._failures[what] = str(error)
+
+    def _working(self, what: str) -> None:
+        if self._failures.pop(what, None) is not None:
+            _log.info("no longer: %s", what)
 
     def _receive(self, instructions: Sequence[ReceivingInstruction]) -> None:
         for instruction in instructions:

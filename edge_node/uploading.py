@@ -50,7 +50,8 @@ class Uploading:
     Args:
         window_frames: Frames in flight at most; the fog's own bound may lower it.
         window_bytes: Their image bytes at most; one frame is always allowed.
-        retry_s: Seconds after which a frame that was refused for now is sent again.
+        retry_s: Seconds after which frames are sent again that the fog refused for now, that the outbox
+            could not give, or whose answer it could not write down.
     """
 
     def __init__(self, *, window_frames: int, window_bytes: int, retry_s: float) -> None:
@@ -105,6 +106,11 @@ class Uploading:
         self._more = self._more or bool(frames)
         return [*instructions, *self._fill(now)]
 
+    def load_failed(self, request: LoadUploads, now: float) -> None:
+        """The outbox could not be read for a request."""
+        if request is self._request:
+            self._pause(now)
+
     def accepted(self, numbers: Sequence[int], now: float) -> tuple[int, list[UploadInstruction]]:
         """The fog has these frames on disk; also returns their bytes."""
         size = sum(self._in_flight.pop(number, 0) for number in numbers)
@@ -115,10 +121,13 @@ class Uploading:
         self._in_flight.pop(number, None)
         if permanent:
             return [Refuse(number, reason), *self._fill(now)]
-        # Nothing more is sent until then: what made the fog refuse one frame (a full disk, say) holds for
-        # the next one too.
-        self._retry_at = now + self._retry_s
+        # What made the fog refuse one frame (a full disk, say) holds for the next one too.
+        self._pause(now)
         return []
+
+    def settle_failed(self, now: float) -> None:
+        """The outbox could not write down an answer: the fog is to give it again."""
+        self._pause(now)
 
     def stop(self) -> None:
         """Send nothing more; what is in flight may still be answered."""
@@ -130,6 +139,12 @@ class Uploading:
             self._retry_at = None
             self._after, self._more = -1, True
         return self._fill(now)
+
+    def _pause(self, now: float) -> None:
+        """Send nothing for a while, then everything unacknowledged that is not in flight."""
+        self._retry_at = now + self._retry_s
+        # An answer that is still to come would be sent meanwhile, and would move the new start.
+        self._request = None
 
     def _fill(self, now: float) -> list[UploadInstruction]:
         if (

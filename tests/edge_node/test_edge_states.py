@@ -87,6 +87,46 @@ def test_a_refusal_for_now_is_tried_again_after_a_while_without_doubling_what_is
     assert sent(state.loaded(load, [frame(0), frame(1)], 3.0)) == [0]
 
 
+def test_an_outbox_that_could_not_be_read_is_read_again_after_a_while():
+    state = uploading(retry_s=2.0)
+    (load,) = state.opened(8, 0.0)
+    state.load_failed(load, 0.0)
+    assert state.tick(1.0) == []
+    (load,) = state.tick(2.0)
+    assert sent(state.loaded(load, [frame(0)], 2.0)) == [0]
+
+
+def test_a_failed_reading_of_an_earlier_session_does_not_hold_up_the_new_one():
+    state = uploading()
+    (old,) = state.opened(8, 0.0)
+    state.closed()
+    (new,) = state.opened(8, 1.0)
+    state.load_failed(old, 1.0)
+    assert sent(state.loaded(new, [frame(0)], 1.0)) == [0]
+
+
+def test_a_frame_refused_while_the_outbox_is_read_is_sent_again():
+    state = uploading(retry_s=2.0)
+    (load,) = state.opened(8, 0.0)
+    late = state.loaded(load, [frame(0)], 0.0)[-1]
+    state.refused(0, "full", False, 0.5)
+    assert state.loaded(late, [frame(1)], 1.0) == [], "nothing is sent to a fog that takes nothing"
+    (load,) = state.tick(2.5)
+    assert load.after == -1
+    assert sent(state.loaded(load, [frame(0), frame(1)], 2.5)) == [0, 1]
+
+
+def test_frames_whose_acknowledgement_could_not_be_written_are_sent_again():
+    state = uploading(retry_s=2.0)
+    (load,) = state.opened(8, 0.0)
+    more = state.loaded(load, [frame(0)], 0.0)[-1]
+    state.loaded(more, [], 0.0)
+    state.accepted((0,), 1.0)
+    state.settle_failed(1.0)
+    (load,) = state.tick(3.0)
+    assert sent(state.loaded(load, [frame(0)], 3.0)) == [0]
+
+
 def test_a_refusal_for_good_is_written_down():
     state = uploading()
     (load,) = state.opened(8, 0.0)
