@@ -118,7 +118,7 @@ class DetectorHistory:
             weights: Path of the weights decided on; empty when there are none.
 
         Raises:
-            OSError: The disk is full or a file is missing.
+            OSError: The disk is full or a file is missing; the same call again makes good for it.
         """
         digest = ""
         if weights and Path(weights).exists():
@@ -130,9 +130,10 @@ class DetectorHistory:
         before = 0 if last is None else last.deployed_before + last.deploy
         deployed = deploy and bool(digest)
         decision = Decision(time, source, deployed, reason, frames, digest, dict(metrics), before)
-        self._decisions = [*self._decisions, decision][-ENTRIES:]
-        text = json.dumps({"decisions": [asdict(entry) for entry in self._decisions]}, indent=1)
+        decisions = [*self._decisions, decision][-ENTRIES:]
+        text = json.dumps({"decisions": [asdict(entry) for entry in decisions]}, indent=1)
         write_durably(self._path, text.encode())
+        self._decisions = decisions
         if source == "received" and weights:
             Path(weights).unlink(missing_ok=True)
         return decision

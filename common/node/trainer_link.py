@@ -61,6 +61,7 @@ class TrainerLink:
         self._on_decision = on_decision
         self._backoff = Backoff(children.restart_first_s, children.restart_max_s)
         self._child: Child | None = None
+        self._unwritten = False
 
     @property
     def child(self) -> Child | None:
@@ -165,13 +166,20 @@ class TrainerLink:
             )
 
         def decided(decision: Decision) -> None:
-            if decision.deploy:
-                self.rounds.deployed(str(self.history.weights), own=adopt.source == "trained")
+            self._unwritten = False
             verb = "deployed" if decision.deploy else "not deployed"
             _log.info("%s weights %s: %s", adopt.source, verb, decision.reason)
+            in_use = self.history.in_use
+            detector = None if in_use is None else str(in_use)
+            instructions = self.rounds.decided(detector, own=self.history.own, now=time.monotonic())
+            # First: it may read the weights, which the next decision replaces.
             self._on_decision(decision)
+            self.perform(instructions)
 
         def failed(error: Exception) -> None:
-            _log.error("a decision on weights could not be written down: %s", error)
+            if not self._unwritten:
+                _log.error("a decision on weights cannot be written down yet: %s; it is tried again", error)
+            self._unwritten = True
+            self.rounds.undecided(time.monotonic())
 
         self._jobs.run(decide, decided, failed)

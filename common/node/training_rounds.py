@@ -37,6 +37,9 @@ Phase: TypeAlias = Literal["idle", "starting", "ready", "training", "judging"]
 CRASHES = 3
 """Crashes of the trainer in one round after which the round is given up until new frames come."""
 
+RETRY_S = 10.0
+"""Wait before a decision that could not be written down is tried again, seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRules:
@@ -83,6 +86,9 @@ class Tell:
 @dataclass(frozen=True, slots=True)
 class Adopt:
     """Instruction: the end of a round or of a judgement, to be written to the history.
+
+    Call ``decided`` or ``undecided`` afterwards. Until ``decided``, no round or judgement begins and nothing
+    else is adopted: all of that depends on the detector in use.
 
     Attributes:
         deploy: Whether the weights become the detector in use.
@@ -143,6 +149,10 @@ class TrainingRounds:
         self._crashes = 0
         self._not_before = 0.0
         self._received: Received | None = None
+        self._judging: Received | None = None
+        self._decisions: list[Adopt] = []
+        self._writing = False
+        self._write_not_before = 0.0
         self._progress: Progress | None = None
         self._stopped = False
 
@@ -184,18 +194,22 @@ class TrainingRounds:
         return self._go(now)
 
     def weights_received(self, received: Received, now: float) -> list[TrainingInstruction]:
-        """Weights have come through the log; only the newest undecided ones are kept."""
-        if self._detector is None or not self._enabled or not self._own:
-            self._own = False
-            reason = "received from the fog, whose gate has let them through"
-            return [self._adopt_received(received, True, reason, received.metrics), *self._go(now)]
+        """Weights have come through the log; only the newest that nothing is done with are kept."""
         self._received = received
         return self._go(now)
 
-    def deployed(self, detector: str, *, own: bool) -> None:
-        """The detector in use is now this file."""
+    def decided(self, detector: str | None, *, own: bool, now: float) -> list[TrainingInstruction]:
+        """The decision is written down, and this file is the detector in use (None: there is none)."""
+        self._decisions.pop(0)
+        self._writing = False
         self._detector = detector
         self._own = own
+        return self._go(now)
+
+    def undecided(self, now: float) -> None:
+        """The decision could not be written down; it is tried again later."""
+        self._writing = False
+        self._write_not_before = now + RETRY_S
 
     def said(self, message: LearningMessage, now: float) -> list[TrainingInstruction]:
         """The trainer has said something."""
@@ -206,9 +220,9 @@ class TrainingRounds:
             case Progress():
                 self._progress = message
             case Result():
-                return [*self._end(message), *self._go(now)]
+                self._end(message)
             case Failed(reason):
-                return [*self._end(Result(False, reason, "")), *self._go(now)]
+                self._end(Result(False, reason, ""))
             case _:
                 pass
         return self._go(now)
@@ -216,15 +230,15 @@ class TrainingRounds:
     def lost(self, reason: str, retry_at: float, now: float) -> list[TrainingInstruction]:
         """The trainer has died; it is started again from ``retry_at`` on and resumes its checkpoint."""
         busy = self._phase in ("training", "judging")
-        phase, self._phase, self._told = self._phase, "idle", -1
         self._not_before = retry_at
-        self._crashes += 1
-        if self._crashes < CRASHES or not busy:
-            return []
-        self._phase = phase
-        ended = self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""))
-        self._phase = "idle"
-        return [*ended, *self._go(now)]
+        self._crashes += busy
+        given_up = self._crashes >= CRASHES
+        if given_up:
+            self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""))
+        self._phase, self._told = "idle", -1
+        # Weights whose judgement was cut short are judged again, unless newer ones have come.
+        self._received, self._judging = self._received or self._judging, None
+        return self._go(now) if given_up else []
 
     def tick(self, now: float) -> list[TrainingInstruction]:
         """Time has passed."""
@@ -245,25 +259,28 @@ class TrainingRounds:
         return self._frames - self._used >= self._rules.new_frames
 
     def _go(self, now: float) -> list[TrainingInstruction]:
+        instructions: list[TrainingInstruction] = self._adopt(now)
         if self._stopped:
-            return []
+            return instructions
         wanted = self._received is not None or self._due()
         if self._phase == "idle":
             if not wanted or now < self._not_before:
-                return []
+                return instructions
             self._phase = "starting"
-            return [StartTrainer()]
+            return [*instructions, StartTrainer()]
         if self._phase == "starting":
-            return []
-        instructions: list[TrainingInstruction] = []
+            return instructions
         if self._position > self._told:
             self._told = self._position
             instructions.append(Tell(Position(self._position)))
-        if self._phase == "ready" and self._received is not None:
+        if self._phase != "ready" or self._decisions:
+            return instructions
+        if self._received is not None:
             self._phase = "judging"
+            self._judging, self._received = self._received, None
             reason = "received from the fog"
-            instructions.append(Tell(Judge(reason, self._received.weights, self._detector)))
-        elif self._phase == "ready" and self._due():
+            instructions.append(Tell(Judge(reason, self._judging.weights, self._detector)))
+        elif self._due():
             self._phase = "training"
             self._begun_with = self._frames
             self._progress = None
@@ -271,23 +288,37 @@ class TrainingRounds:
             instructions.append(Tell(Train(f"{new} new frames, {self._frames} in all", self._detector)))
         return instructions
 
-    def _end(self, result: Result) -> list[TrainingInstruction]:
+    def _adopt(self, now: float) -> list[TrainingInstruction]:
+        """The next decision to write down, if none is being written."""
+        gated = self._enabled and self._own and self._detector is not None
+        if self._received is not None and not gated and not self._decisions:
+            received, self._received = self._received, None
+            reason = "received from the fog, whose gate has let them through"
+            self._decisions.append(self._of_received(received, True, reason, received.metrics))
+        if not self._decisions or self._writing or now < self._write_not_before:
+            return []
+        self._writing = True
+        return [self._decisions[0]]
+
+    def _end(self, result: Result) -> None:
+        """The round or the judgement under way, if any, ends with this result."""
+        if self._phase == "judging" and self._judging is not None:
+            received, self._judging = self._judging, None
+            decision = self._of_received(received, result.deploy, result.reason, result.metrics)
+        elif self._phase == "training":
+            self._rounds += 1
+            self._used = self._begun_with
+            decision = Adopt(
+                result.deploy, "trained", result.weights, result.reason, result.metrics, self._used
+            )
+        else:
+            return
+        self._phase = "ready"
         self._crashes = 0
         self._progress = None
-        if self._phase == "judging" and self._received is not None:
-            self._phase = "ready"
-            received, self._received = self._received, None
-            return [self._adopt_received(received, result.deploy, result.reason, result.metrics)]
-        if self._phase != "training":
-            return []
-        self._phase = "ready"
-        self._rounds += 1
-        self._used = self._begun_with
-        return [
-            Adopt(result.deploy, "trained", result.weights, result.reason, result.metrics, self._begun_with)
-        ]
+        self._decisions.append(decision)
 
-    def _adopt_received(
+    def _of_received(
         self, received: Received, deploy: bool, reason: str, metrics: Mapping[str, Any]
     ) -> Adopt:
         return Adopt(deploy, "received", received.weights, reason, metrics, self._frames, received.digest)

@@ -250,8 +250,30 @@ def test_the_next_round_needs_new_frames():
     ready(state)
     (adopt,) = state.said(Result(True, "better", "w"), 1.0)
     assert adopt == Adopt(True, "trained", "w", "better", {}, 10)
+    assert state.decided("w", own=True, now=1.0) == []
     assert tells(state.frames_known(14, 120, 2.0), Train) == []
     assert len(tells(state.frames_known(15, 121, 2.0), Train)) == 1
+
+
+def test_the_next_round_waits_for_the_last_decision_and_starts_from_its_detector():
+    state = rounds()
+    ready(state)
+    state.frames_known(20, 120, 0.5)
+    (adopt,) = state.said(Result(True, "better", "w"), 1.0)
+    assert (adopt.deploy, state.tick(2.0)) == (True, [])
+    (train,) = state.decided("in use", own=True, now=3.0)
+    assert train.message.start_weights == "in use"
+
+
+def test_a_decision_that_cannot_be_written_is_tried_again_before_the_next_round():
+    state = rounds()
+    ready(state)
+    state.frames_known(20, 120, 0.5)
+    (adopt,) = state.said(Result(True, "better", "w"), 1.0)
+    state.undecided(2.0)
+    assert state.tick(2.1) == []
+    assert state.tick(20.0) == [adopt]
+    assert tells(state.decided("in use", own=True, now=21.0), Train)
 
 
 def test_rounds_end_at_their_number():
@@ -302,6 +324,18 @@ def test_a_round_that_kills_trainers_is_given_up():
     assert state.tick(2.0) == []
 
 
+def test_only_crashes_during_a_round_count_against_it():
+    state = rounds()
+    state.allow(True, 0.0)
+    state.frames_known(10, 100, 0.0)
+    for _ in range(5):
+        assert state.lost("no memory", 0.0, 1.0) == []
+        assert state.tick(1.0) == [StartTrainer()]
+    assert tells(state.said(Ready(), 1.0), Train)
+    assert state.lost("signal SIGKILL", 0.0, 2.0) == []
+    assert state.tick(3.0) == [StartTrainer()]
+
+
 WEIGHTS = Received("received.safetensors", "ab", {"map50": 0.5})
 
 
@@ -322,6 +356,65 @@ def test_received_weights_are_judged_against_a_detector_trained_here():
     assert (judge.weights, judge.current) == ("received.safetensors", "mine")
     (adopt,) = state.said(Result(False, "it is worse", "received.safetensors"), 2.0)
     assert (adopt.deploy, adopt.source, adopt.reason) == (False, "received", "it is worse")
+
+
+NEWER = Received("newer.safetensors", "cd", {})
+
+
+def test_a_verdict_holds_for_the_weights_that_were_judged_and_newer_ones_are_judged_after_it():
+    state = rounds(detector="mine", own=True)
+    state.weights_received(WEIGHTS, 0.0)
+    state.said(Ready(), 1.0)
+    assert state.weights_received(NEWER, 2.0) == []
+    (adopt,) = state.said(Result(True, "it is better", "received.safetensors"), 3.0)
+    assert (adopt.weights, adopt.digest) == ("received.safetensors", "ab")
+    # What is in use was received now, so the fog's gate is enough for the newer ones.
+    (adopt,) = state.decided("in use", own=False, now=4.0)
+    assert (adopt.weights, adopt.deploy) == ("newer.safetensors", True)
+
+
+def test_weights_that_were_refused_give_way_to_the_judgement_of_newer_ones():
+    state = rounds(detector="mine", own=True)
+    state.weights_received(WEIGHTS, 0.0)
+    state.said(Ready(), 1.0)
+    state.weights_received(NEWER, 2.0)
+    state.said(Result(False, "it is worse", "received.safetensors"), 3.0)
+    (judge,) = tells(state.decided("mine", own=True, now=4.0), Judge)
+    assert judge.weights == "newer.safetensors"
+
+
+def test_a_judgement_that_was_cut_short_is_done_again():
+    state = rounds(detector="mine", own=True)
+    state.weights_received(WEIGHTS, 0.0)
+    state.said(Ready(), 1.0)
+    state.lost("signal SIGKILL", 0.0, 2.0)
+    state.tick(3.0)
+    assert tells(state.said(Ready(), 4.0), Judge)[0].weights == "received.safetensors"
+
+
+def test_received_weights_wait_for_the_decision_on_a_detector_trained_here():
+    state = rounds()
+    ready(state)
+    state.said(Result(True, "better", "w"), 1.0)
+    assert state.weights_received(WEIGHTS, 2.0) == []
+    assert tells(state.decided("mine", own=True, now=3.0), Judge)
+
+
+def test_the_end_of_a_round_is_written_after_weights_adopted_meanwhile():
+    state = rounds()
+    ready(state)
+    (first,) = state.weights_received(WEIGHTS, 1.0)
+    assert (first.source, state.said(Result(False, "worse", "w"), 2.0)) == ("received", [])
+    (second,) = state.decided("received", own=False, now=3.0)
+    assert second.source == "trained"
+
+
+def test_a_round_that_ends_while_the_node_stops_is_still_written_down():
+    state = rounds()
+    ready(state)
+    state.stop()
+    (adopt,) = state.said(Result(True, "better", "w"), 1.0)
+    assert adopt.deploy
 
 
 def test_a_stopped_node_starts_nothing():
