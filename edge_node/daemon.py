@@ -88,7 +88,6 @@ class EdgeDaemon:
                 store=store,
                 mailbox=self._mailbox,
                 send=self._send,
-                reconnect=self._fail,
             )
             resources.callback(self.node.close)
             _log.info(

@@ -45,8 +45,8 @@ from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Up
 
 __all__ = ["EdgeNode"]
 
-UPLOAD_RETRY_S = 2.0
-"""Seconds before a frame that the fog refused for now is sent again."""
+RETRY_S = 2.0
+"""Seconds before what the fog refused for now, or the store could not do, is tried again."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ class EdgeNode:
         store: Its store.
         mailbox: Brings outcomes of threads and children to the I/O thread.
         send: Sends to the fog.
-        reconnect: Ends the connection; a new one begins after a wait.
     """
 
     def __init__(
@@ -73,14 +72,13 @@ class EdgeNode:
         store: EdgeStore,
         mailbox: Mailbox[Call],
         send: Callable[[Message], None],
-        reconnect: Call,
     ) -> None:
         self._settings = settings
         self._store = store
         self._send = send
-        self._reconnect = reconnect
         self._jobs = Jobs("store", mailbox)
         self._welcome: Welcome | None = None
+        self._open_at: float | None = None
         self._last_refusal = ""
         self._failures: dict[str, str] = {}
         self._up = RateMeter()
@@ -89,13 +87,14 @@ class EdgeNode:
         self.uploading = Uploading(
             window_frames=wire.upload_window_frames,
             window_bytes=settings.upload_bytes,
-            retry_s=UPLOAD_RETRY_S,
+            retry_s=RETRY_S,
         )
         self.receiving = Receiving(
             window_records=wire.window_records,
             window_bytes=wire.window_bytes,
             originals=fetch.validation_originals,
             largest_blob=fetch.large_bytes,
+            retry_s=RETRY_S,
         )
         self._fetcher = Fetcher(store, self._jobs, send=self._fetch, done=self._fetched)
         self._recorder = Recorder(
@@ -145,30 +144,36 @@ class EdgeNode:
     def welcomed(self, welcome: Welcome) -> None:
         """A session has begun."""
         self._welcome = welcome
-        session = welcome.session
-
-        def opened(answer: tuple[int, int]) -> None:
-            if self._welcome is None or self._welcome.session != session:
-                return
-            self._receive(self.receiving.opened(*answer, welcome.log_id))
-            if welcome.may_upload:
-                self._upload(self.uploading.opened(welcome.max_uploads, time.monotonic()))
-
-        def failed(error: Exception) -> None:
-            _log.error("the store cannot follow the fog's log: %s", error)
-
-        self._jobs.run(
-            lambda: (self._store.follow(welcome.log_id), self._store.original_count()), opened, failed
-        )
+        self._follow(welcome)
         if not welcome.may_upload and self._settings.sources:
             _log.warning(
                 "the fog does not take uploads of this node: run there: fog-node allow %s --may-upload",
                 welcome.device,
             )
 
+    def _follow(self, welcome: Welcome) -> None:
+        self._open_at = None
+
+        def opened(answer: tuple[int, int]) -> None:
+            self._working("the store cannot follow the fog's log")
+            if self._welcome is not welcome:
+                return
+            self._receive(self.receiving.opened(*answer, welcome.log_id))
+            if welcome.may_upload:
+                self._upload(self.uploading.opened(welcome.max_uploads, time.monotonic()))
+
+        def failed(error: Exception) -> None:
+            self._failing("the store cannot follow the fog's log", error)
+            if self._welcome is welcome:
+                self._open_at = time.monotonic() + RETRY_S
+
+        self._jobs.run(
+            lambda: (self._store.follow(welcome.log_id), self._store.original_count()), opened, failed
+        )
+
     def disconnected(self) -> None:
         """The session has ended."""
-        self._welcome = None
+        self._welcome = self._open_at = None
         self.uploading.closed()
         self.receiving.closed()
         self._fetcher.cancel()
@@ -212,7 +217,10 @@ class EdgeNode:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
+        if self._welcome is not None and self._open_at is not None and now >= self._open_at:
+            self._follow(self._welcome)
         self._upload(self.uploading.tick(now))
+        self._receive(self.receiving.tick(now))
         self._fetcher.tick(now)
         self.learner.tick(now)
 
@@ -354,6 +362,7 @@ class EdgeNode:
         kinds = {record.kind for record in request.records}
 
         def applied(result: ApplyResult) -> None:
+            self._working("received records cannot be stored")
             for identity in result.conflicts:
                 _log.error("the log holds other content for frame %d of %s", identity.number, identity.device)
             for record in request.records:
@@ -364,9 +373,8 @@ class EdgeNode:
                 self.learner.inbox_grew(weights=RecordKind.WEIGHTS in kinds)
 
         def failed(error: Exception) -> None:
-            _log.error("received records cannot be stored and will be asked for again: %s", error)
-            self.receiving.apply_failed()
-            self._reconnect()
+            self._failing("received records cannot be stored", error)
+            self.receiving.apply_failed(time.monotonic())
 
         self._jobs.run(lambda: self._store.apply(request.records, request.position), applied, failed)
 

@@ -66,19 +66,24 @@ class Receiving:
         window_bytes: Their payload bytes.
         originals: Validation originals of other devices to keep at most.
         largest_blob: Largest payload fetched, bytes.
+        retry_s: Seconds after which records that could not be stored are tried again.
     """
 
-    def __init__(self, *, window_records: int, window_bytes: int, originals: int, largest_blob: int) -> None:
+    def __init__(
+        self, *, window_records: int, window_bytes: int, originals: int, largest_blob: int, retry_s: float
+    ) -> None:
         self._window_records = window_records
         self._window_bytes = window_bytes
         self._most_originals = originals
         self._largest_blob = largest_blob
+        self._retry_s = retry_s
         self._queue: deque[tuple[Record | None, int]] = deque()
         self._open = False
         self._log_id = 0
         self._position = 0
         self._stated = 0
-        self._applying = False
+        self._applying: Apply | None = None
+        self._retry_at: float | None = None
         self._fetching: FetchBlob | None = None
         self._present: set[bytes] = set()
         self._originals_held = 0
@@ -100,12 +105,13 @@ class Receiving:
 
     @property
     def idle(self) -> bool:
-        """Whether everything received is stored."""
-        return not self._queue and not self._applying
+        """Whether nothing is under way to the store: what waits for room there will come again."""
+        return self._applying is None and (not self._queue or self._retry_at is not None)
 
     def opened(self, position: int, originals_held: int, log_id: int) -> list[ReceivingInstruction]:
         """A session has begun; the store follows the log ``log_id`` and holds it up to ``position``."""
         self._open, self._overrun = True, False
+        self._retry_at = None
         self._queue.clear()
         self._log_id = log_id
         self._position = self._stated = position
@@ -130,12 +136,15 @@ class Receiving:
 
     def caught_up(self, position: int) -> list[ReceivingInstruction]:
         """There is nothing more for this edge up to ``position``."""
+        # While nothing can be stored these would pile up; the newest says it all.
+        if self._queue and self._queue[-1][0] is None:
+            self._queue.pop()
         self._queue.append((None, position))
         return self._go()
 
     def applied(self, position: int, packets: bool) -> list[ReceivingInstruction]:
         """The store holds everything up to ``position``; ``packets``: some of it were packets."""
-        self._applying = False
+        self._applying = None
         self._position = max(self._position, position)
         self._ask_originals = self._ask_originals or packets
         instructions: list[ReceivingInstruction] = []
@@ -144,10 +153,21 @@ class Receiving:
             instructions += self._state_window()
         return [*instructions, *self._go()]
 
-    def apply_failed(self) -> None:
-        """Nothing was stored; the shell ends the session, and the records will come again."""
-        self._applying = False
-        self._queue.clear()
+    def apply_failed(self, now: float) -> None:
+        """Nothing was stored: the records are kept and tried again, and meanwhile no more are asked for."""
+        request, self._applying = self._applying, None
+        if request is None or not self._open:
+            return
+        self._queue.appendleft((None, request.position))
+        self._queue.extendleft((record, record.position) for record in reversed(request.records))
+        self._retry_at = now + self._retry_s
+
+    def tick(self, now: float) -> list[ReceivingInstruction]:
+        """Time has passed."""
+        if self._retry_at is None or now < self._retry_at:
+            return []
+        self._retry_at = None
+        return self._go()
 
     def fetched(self, request: FetchBlob, problem: str | None) -> list[ReceivingInstruction]:
         """A :class:`FetchBlob` has ended: its content is here, or ``problem`` says why it never will be."""
@@ -176,7 +196,7 @@ class Receiving:
         return [*self._apply(), *self._fetch()]
 
     def _apply(self) -> list[ReceivingInstruction]:
-        if self._applying or not self._queue:
+        if self._applying is not None or self._retry_at is not None or not self._queue:
             return []
         records: list[Record] = []
         position = self._position
@@ -194,9 +214,9 @@ class Receiving:
                 records.append(record)
         if not records and position == self._position:
             return []
-        self._applying = True
         self._present.difference_update(record.digest for record in records)
-        return [Apply(tuple(records), position)]
+        self._applying = Apply(tuple(records), position)
+        return [self._applying]
 
     def _skip(self, digest: bytes, reason: str) -> None:
         """Put gaps in the place of records whose payload is not to be had."""

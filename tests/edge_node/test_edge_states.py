@@ -155,7 +155,9 @@ def record(position, large=False, kind=RecordKind.PACKET):
 
 
 def receiving(records=10, originals=0, largest=1 << 30):
-    return Receiving(window_records=records, window_bytes=1000, originals=originals, largest_blob=largest)
+    return Receiving(
+        window_records=records, window_bytes=1000, originals=originals, largest_blob=largest, retry_s=2.0
+    )
 
 
 def of_type(kind, instructions):
@@ -217,6 +219,43 @@ def test_what_was_not_stored_comes_again_in_the_next_session():
     state.applied(1, True)
     assert state.idle
     assert of_type(SendPull, state.opened(1, 0, LOG)) == [SendPull(1, 10, 1000)]
+
+
+def test_what_could_not_be_stored_is_kept_and_tried_again_without_asking_for_more():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    state.record(record(1))
+    state.record(record(2))
+    assert not state.idle
+    state.apply_failed(10.0)
+    assert state.idle, "nothing is under way"
+    assert state.record(record(3)) == []
+    assert [*state.caught_up(4), *state.caught_up(9), *state.tick(11.9)] == []
+    (apply,) = state.tick(12.0)
+    assert ([entry.position for entry in apply.records], apply.position) == ([1, 2, 3], 9)
+    assert of_type(SendPull, state.applied(9, True)) == [SendPull(9, 10, 1000)]
+
+
+def test_large_payloads_are_looked_for_again_before_what_could_not_be_stored():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    (fetch,) = of_type(FetchBlob, state.record(record(1, large=True)))
+    state.fetched(fetch, None)
+    state.apply_failed(10.0)
+    (again,) = state.tick(12.0)
+    assert again == fetch
+    (apply,) = of_type(Apply, state.fetched(again, None))
+    assert apply.position == 1
+
+
+def test_what_could_not_be_stored_in_an_earlier_session_comes_again_in_the_next():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    state.record(record(1))
+    state.closed()
+    state.apply_failed(10.0)
+    assert of_type(Apply, state.opened(0, 0, LOG)) == []
+    assert of_type(Apply, state.record(record(1))) == [Apply((record(1),), 1)]
 
 
 def test_a_fog_that_sends_without_being_asked_is_found_out():

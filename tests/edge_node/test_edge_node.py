@@ -1,0 +1,142 @@
+"""An edge node over a real store whose disk fills up, and a fog that answers what it must not."""
+
+import errno
+import time
+
+import pytest
+
+from common.errors import StoreFullError
+from common.frame import Frame, content_digest
+from common.images import encode_jpeg
+from common.node.mailbox import Mailbox
+from common.store import open_edge_store
+from common.store.records import Record, RecordKind
+from common.store.settings import EdgeStoreSettings
+from common.wire.framing import encode
+from common.wire.messages import Accepted, CaughtUp, Pull, RecordMessage, Upload, Welcome
+from edge_node import node as node_module
+from edge_node.node import EdgeNode
+from edge_node.settings import EdgeSettings
+
+DEVICE = "d" * 40
+LOG = 7
+
+
+class Edge:
+    """A node whose fog is a list of what was sent."""
+
+    def __init__(self, folder):
+        self.mailbox = Mailbox()
+        self.store = open_edge_store(folder / "store", DEVICE, EdgeStoreSettings(min_free_bytes=0))
+        self.sent = []
+        settings = EdgeSettings.model_validate({"training": {"mode": "never"}})
+        self.node = EdgeNode(
+            settings,
+            base=folder,
+            folder=folder / "store",
+            store=self.store,
+            mailbox=self.mailbox,
+            send=self.send,
+        )
+
+    def send(self, message):
+        encode(message)
+        self.sent.append(message)
+
+    def welcome(self):
+        self.node.welcomed(Welcome(1, LOG, 0, DEVICE, "f" * 40, True, 1 << 20, 8, 1 << 16, 1.0))
+        self.turn()
+
+    def receive(self, message):
+        self.node.received(message, 100)
+        self.turn()
+
+    def turn(self):
+        """Let the store's thread and the timers run until nothing is left to do."""
+        end = time.monotonic() + 10
+        while True:
+            self.node.tick(time.monotonic())
+            for call in self.mailbox.drain():
+                call()
+            if not self.node._jobs.outstanding:
+                return
+            assert time.monotonic() < end
+
+    def of_type(self, kind):
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+@pytest.fixture
+def edge(tmp_path, monkeypatch):
+    monkeypatch.setattr(node_module, "RETRY_S", 0.05)
+    edge = Edge(tmp_path)
+    yield edge
+    edge.node.close()
+    edge.store.close()
+    edge.mailbox.close()
+
+
+@pytest.fixture
+def full(edge, monkeypatch):
+    """Fills the disk as far as one method of the store is concerned; what it returns makes room."""
+
+    def fill(method):
+        def refuse(*_):
+            raise StoreFullError(f"no space left ({errno.ENOSPC})")
+
+        monkeypatch.setattr(edge.store, method, refuse, raising=True)
+        return lambda: monkeypatch.delattr(edge.store, method)
+
+    return fill
+
+
+def packet(position):
+    payload = b"packet"
+    record = Record(
+        position, RecordKind.PACKET, "e" * 40, 1, position, content_digest(payload), {}, len(payload), payload
+    )
+    return RecordMessage.of(record)
+
+
+def frame(photo, number, **facts):
+    picture = photo.copy()
+    picture[0, 0] = number
+    return Frame(f"frame {number}", encode_jpeg(picture, 90), 96, 72, **facts)
+
+
+def test_received_records_wait_for_room_on_the_disk_in_the_same_session(edge, full):
+    edge.welcome()
+    make_room = full("apply")
+    for position in (1, 2):
+        edge.receive(packet(position))
+    edge.receive(CaughtUp(5))
+    assert len(edge.of_type(Pull)) == 1, "nothing more is asked for"
+    make_room()
+    time.sleep(0.06)
+    edge.turn()
+    assert edge.store.position == 5
+    assert edge.store.count(RecordKind.PACKET) == 2
+    assert edge.of_type(Pull)[-1].position == 5
+
+
+def test_a_session_begins_once_the_store_can_follow_its_log(edge, full):
+    make_room = full("follow")
+    edge.welcome()
+    assert edge.sent == []
+    make_room()
+    time.sleep(0.06)
+    edge.turn()
+    assert [message.position for message in edge.of_type(Pull)] == [0]
+
+
+def test_frames_whose_acknowledgement_found_no_room_leave_the_outbox_later(edge, full, photo):
+    edge.store.record_frame("a", frame(photo, 0))
+    edge.welcome()
+    make_room = full("acknowledge")
+    edge.receive(Accepted(edge.store.epoch, (0,)))
+    make_room()
+    time.sleep(0.06)
+    edge.turn()
+    assert [upload.number for upload in edge.of_type(Upload)] == [0, 0]
+    edge.receive(Accepted(edge.store.epoch, (0,)))
+    assert edge.store.outbox_state().waiting == 0
