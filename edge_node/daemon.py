@@ -216,7 +216,11 @@ class EdgeDaemon:
                     self.node.disconnected()
 
     def _send(self, message: Message) -> None:
-        """Send in the open session; a fog that takes nothing more is given up, and all is sent anew."""
+        """Send in the open session; a fog that takes nothing more is given up, and all is sent anew.
+
+        Raises:
+            MessageError: The message is beyond its schema.
+        """
         if self._connection.phase is not Phase.OPEN:
             return
         if not self._try(message):

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.errors import MessageError
+from common.errors import MessageError, WireError
 from common.frame import Frame
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
@@ -60,7 +60,7 @@ class EdgeNode:
         folder: Folder of its store.
         store: Its store.
         mailbox: Brings outcomes of threads and children to the I/O thread.
-        send: Sends to the fog.
+        send: Sends to the fog; raises WireError for a message that no fog would understand.
     """
 
     def __init__(
@@ -312,16 +312,19 @@ class EdgeNode:
         self._jobs.run(load, loaded, failed)
 
     def _send_frame(self, frame: Frame) -> None:
-        limit = 0 if self._welcome is None else self._welcome.max_upload_bytes
-        if self._welcome is not None and len(frame.image) > limit and frame.identity is not None:
-            # Sending it would only end the connection, again and again.
-            reason = f"its image has {len(frame.image)} bytes, the fog takes {limit}"
-            number = frame.identity.number
+        if self._welcome is None or frame.identity is None:
+            return
+        limit = self._welcome.max_upload_bytes
+        try:
+            if len(frame.image) > limit:
+                # Sending it would only end the connection, again and again.
+                raise MessageError(f"its image has {len(frame.image)} bytes, the fog takes {limit}")
+            self._up.begin(time.monotonic())
+            self._send(Upload.of(frame))
+        except WireError as error:
+            number, reason = frame.identity.number, str(error)
             _log.warning("frame %d cannot be uploaded: %s", number, reason)
             self._upload(self.uploading.refused(number, reason, True, time.monotonic()))
-            return
-        self._up.begin(time.monotonic())
-        self._send(Upload.of(frame))
 
     def _outbox(self, job: Call) -> None:
         def written(_: None) -> None:

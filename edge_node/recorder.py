@@ -10,17 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.datasets import open_source
-from common.errors import ResidualInrError, StoreFullError
-from common.frame import Frame, in_validation_block
+from common.errors import DatasetError, ResidualInrError, StoreFullError, WireError
+from common.frame import Frame, FrameIdentity, in_validation_block
 from common.images import ImageLimits, decode_image, encode_jpeg, image_header
 from common.node.settings import resolve
 from common.store.contract import EdgeStore
+from common.wire.framing import encode
+from common.wire.messages import Upload
 from edge_node.settings import EdgeSettings, SourceSettings
 
 __all__ = ["Recorder", "RecorderStatus", "uploadable"]
 
 FULL_RETRY_S = 0.5
 """Seconds between two looks at a full outbox."""
+
+LONGEST_IDENTITY = FrameIdentity("", 2**64 - 1, 2**64 - 1)
+"""An identity that takes as much of a message as any."""
 
 _log = logging.getLogger(__name__)
 
@@ -162,13 +167,19 @@ def uploadable(frame: Frame, source: SourceSettings, settings: EdgeSettings) -> 
 
     Raises:
         ImageError: The image is damaged or beyond the limits.
+        DatasetError: No message can carry it: too many boxes, say, or a class name too long.
     """
     limits = _limits(settings)
     header = image_header(frame.image, limits)
     image = frame.image if header.format == "JPEG" else encode_jpeg(decode_image(frame.image, limits))
+    ready = replace(frame, image=image, validation=False)
     if source.labels == "none":
-        return replace(frame, image=image, labelled=False, boxes=(), validation=False)
-    return replace(frame, image=image, validation=False)
+        ready = replace(ready, labelled=False, boxes=())
+    try:
+        encode(Upload.of(replace(ready, identity=LONGEST_IDENTITY)))
+    except WireError as error:
+        raise DatasetError(f"frame {frame.name!r} cannot be uploaded: {error}") from error
+    return ready
 
 
 def _limits(settings: EdgeSettings) -> ImageLimits:

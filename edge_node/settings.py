@@ -11,6 +11,7 @@ from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
 from common.store.settings import EdgeStoreSettings
+from common.wire.messages import Subscription
 from common.wire.settings import WireSettings
 
 __all__ = [
@@ -97,11 +98,13 @@ class FetchSettings(Settings):
 class SubscriptionSettings(Settings):
     """What the node takes from the log, within its rights on the fog's allow list."""
 
-    devices: tuple[str, ...] = Field(
-        ("*",), max_length=10_000, description="public keys of the devices to receive from; * = all allowed"
+    devices: Subscription = Field(
+        ("*",), description="public keys of the devices to receive from; * = all allowed"
     )
     kinds: tuple[RecordKindName, ...] = Field(
-        ("packet", "tombstone", "shared_part", "weights"), description="kinds of records to receive"
+        ("packet", "tombstone", "shared_part", "weights"),
+        max_length=4,
+        description="kinds of records to receive",
     )
 
 

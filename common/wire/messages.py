@@ -43,6 +43,7 @@ __all__ = [
     "RecordMessage",
     "Refused",
     "Report",
+    "Subscription",
     "Upload",
     "Welcome",
 ]
@@ -72,6 +73,7 @@ U64 = Annotated[int, Field(ge=0, lt=2**64)]
 Position = Annotated[int, Field(ge=0, lt=2**63)]
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 DeviceKey = Annotated[str, Field(pattern=r"\A[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}\z")]
+Subscription = Annotated[tuple[DeviceKey | Literal["*"], ...], Field(max_length=1_000)]
 Sentence = Annotated[str, Field(max_length=2_000)]
 Rate = Annotated[float, Field(ge=0, le=1e15)]
 KindName = Literal["packet", "tombstone", "shared_part", "weights", "gap"]
@@ -116,7 +118,7 @@ class Hello:
     epoch: U64
     position: Position
     log_id: U64 | None = None
-    devices: Annotated[tuple[DeviceKey | Literal["*"], ...], Field(max_length=1_000)] = ()
+    devices: Subscription = ()
     kinds: Annotated[tuple[KindName, ...], Field(max_length=16)] = (
         "packet",
         "tombstone",

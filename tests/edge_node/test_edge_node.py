@@ -6,7 +6,7 @@ import time
 import pytest
 
 from common.errors import StoreFullError
-from common.frame import Frame, content_digest
+from common.frame import Box, Frame, content_digest
 from common.images import encode_jpeg
 from common.node.mailbox import Mailbox
 from common.store import open_edge_store
@@ -140,3 +140,14 @@ def test_frames_whose_acknowledgement_found_no_room_leave_the_outbox_later(edge,
     assert [upload.number for upload in edge.of_type(Upload)] == [0, 0]
     edge.receive(Accepted(edge.store.epoch, (0,)))
     assert edge.store.outbox_state().waiting == 0
+
+
+def test_a_frame_that_no_message_can_carry_is_refused_for_good_and_the_next_goes(edge, photo):
+    boxes = tuple(Box(1, 1, 9, 9, "n" * 101) for _ in range(2))
+    edge.store.record_frame("a", frame(photo, 0, labelled=True, boxes=boxes))
+    edge.store.record_frame("b", frame(photo, 1))
+    edge.welcome()
+    assert [upload.number for upload in edge.of_type(Upload)] == [1]
+    ((number, reason),) = edge.store.refused()
+    assert number == 0
+    assert "boxes" in reason

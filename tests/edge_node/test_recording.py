@@ -3,8 +3,10 @@
 import time
 
 import pytest
+from pydantic import ValidationError
 
-from common.frame import Frame
+from common.errors import DatasetError
+from common.frame import Box, Frame
 from common.images import encode_jpeg, encode_png, image_header
 from common.store import open_edge_store
 from common.store.settings import EdgeStoreSettings
@@ -120,6 +122,34 @@ def test_an_image_that_is_no_jpeg_becomes_one(photo):
     assert image_header(ready.image).format == "JPEG"
     original = Frame("f", encode_jpeg(photo), 96, 72)
     assert uploadable(original, SourceSettings(path="x"), EdgeSettings()).image is original.image
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        (Box(1, 1, 9, 9, "n" * 101),),
+        tuple(Box(1, 1, 9, 9, "car") for _ in range(1001)),
+        tuple(Box(1, 1, 9, 9, "\N{AUTOMOBILE}" * 100) for _ in range(1000)),
+    ],
+    ids=["a name too long", "too many boxes", "a header too long"],
+)
+def test_a_frame_that_no_message_can_carry_is_not_recorded(photo, boxes):
+    frame = Frame("f", encode_jpeg(photo), 96, 72, labelled=True, boxes=boxes)
+    with pytest.raises(DatasetError, match=r"^frame 'f' cannot be uploaded: "):
+        uploadable(frame, SourceSettings(path="x"), EdgeSettings())
+
+
+@pytest.mark.parametrize("devices", [["no key"], ["d" * 40] * 1001, ["d" * 39], ["*" * 2]])
+def test_a_subscription_that_no_message_can_carry_is_no_setting(devices):
+    with pytest.raises(ValidationError, match=r"subscription\.devices"):
+        EdgeSettings.model_validate({"subscription": {"devices": devices}})
+
+
+def test_a_subscription_names_devices_by_their_keys_or_all():
+    settings = EdgeSettings.model_validate(
+        {"subscription": {"devices": ["*", "a.-:+=^!/*?&<>()[]{}@%$#" + "0" * 16]}}
+    )
+    assert len(settings.subscription.devices) == 2
 
 
 def test_the_rate_of_a_source_is_bounded(store, tmp_path, photo):
