@@ -3,7 +3,10 @@
     from common.store import open_edge_store, open_fog_store, open_training_view
 
 Every method that writes has committed to disk (fsync) when it returns, and has changed nothing
-when it raises. Methods may be called from any thread: a lock serialises them. One process at a
+when it raises. Methods may be called from any thread: a lock serialises them. What a node tells of
+itself (ids, positions, counts) is held in memory, so that asking for it waits for no other call:
+``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``inbox_position``,
+``count``, ``original_count`` and ``outbox_state`` at an edge. One process at a
 time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
 
 Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works

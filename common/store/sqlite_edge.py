@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -90,10 +92,7 @@ class SqliteEdgeStore:
                 if self._database.state("epoch") is None:
                     self._database.set_state("epoch", signed(secrets.randbits(64)))
                 self._blobs.sweep(self._is_wanted)
-                row = connection.execute(
-                    "SELECT count(*), coalesce(sum(size), 0) FROM outbox WHERE state = 'waiting'"
-                ).fetchone()
-            self._waiting, self._waiting_bytes = int(row[0]), int(row[1])
+                self._count(connection)
         except BaseException:
             self._database.close()
             raise
@@ -113,10 +112,29 @@ class SqliteEdgeStore:
         """Give up files and locks."""
         self._database.close()
 
+    def _count(self, connection: sqlite3.Connection) -> None:
+        """What a node asks for all the time is held in memory: the answer waits for no disk."""
+        log_id = self._database.state("log_id")
+        self._epoch = unsigned(self._database.state("epoch") or 0)
+        self._log_id = None if log_id is None else unsigned(log_id)
+        self._position = self._database.state("position") or 0
+        recorded, refused = connection.execute(
+            "SELECT coalesce(max(number) + 1, 0), count(*) FILTER (WHERE state = 'refused') FROM outbox"
+        ).fetchone()
+        waiting, size = connection.execute(
+            "SELECT count(*), coalesce(sum(size), 0) FROM outbox WHERE state = 'waiting'"
+        ).fetchone()
+        self._outbox = OutboxState(recorded, waiting, size, recorded - waiting - refused, refused)
+        newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
+        self._inbox_position = int(newest[0])
+        counts = connection.execute("SELECT kind, count(*) FROM inbox GROUP BY kind").fetchall()
+        self._counts = Counter({RecordKind(kind): int(count) for kind, count in counts})
+        self._originals = int(connection.execute("SELECT count(*) FROM originals").fetchone()[0])
+
     @property
     def epoch(self) -> int:
         """Random number of this installation."""
-        return unsigned(self._database.state("epoch") or 0)
+        return self._epoch
 
     # Outbox
 
@@ -138,19 +156,19 @@ class SqliteEdgeStore:
             known = self.recorded(source_key)
             if known is not None:
                 return known
-            if self._waiting and (
-                self._waiting >= self._settings.max_outbox_frames
-                or self._waiting_bytes + size > self._settings.max_outbox_bytes
+            outbox = self._outbox
+            if outbox.waiting and (
+                outbox.waiting >= self._settings.max_outbox_frames
+                or outbox.waiting_bytes + size > self._settings.max_outbox_bytes
             ):
                 raise StoreFullError(
-                    f"the outbox holds {self._waiting} frames ({self._waiting_bytes} bytes) that the fog "
+                    f"the outbox holds {outbox.waiting} frames ({outbox.waiting_bytes} bytes) that the fog "
                     f"has not taken yet; wait, or raise max_outbox_frames and max_outbox_bytes"
                 )
             try:
                 with self._database.transaction() as connection:
                     self._database.require_room(size)
-                    newest = connection.execute("SELECT max(number) FROM outbox").fetchone()[0]
-                    number = 0 if newest is None else int(newest) + 1
+                    number = outbox.recorded
                     frame = marked(frame, mark(number))
                     digest, facts = frame.digest, json_text(frame_facts(frame))
                     inline = self._keep(digest, frame.image, written)
@@ -171,8 +189,12 @@ class SqliteEdgeStore:
             except BaseException:
                 self._discard(written)
                 raise
-            self._waiting += 1
-            self._waiting_bytes += size
+            self._outbox = replace(
+                outbox,
+                recorded=number + 1,
+                waiting=outbox.waiting + 1,
+                waiting_bytes=outbox.waiting_bytes + size,
+            )
         return number
 
     def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
@@ -221,7 +243,7 @@ class SqliteEdgeStore:
     def _settle(self, outcomes: Sequence[tuple[int, str | None]]) -> None:
         """Take frames off the waiting ones; a reason refuses, None acknowledges."""
         large: list[bytes] = []
-        count = size = 0
+        acknowledged = refused = size = 0
         with self._database.lock:
             with self._database.transaction() as connection:
                 for number, reason in outcomes:
@@ -238,11 +260,19 @@ class SqliteEdgeStore:
                         ),
                     ).fetchone()
                     if row is not None:
-                        count, size = count + 1, size + int(row[1])
+                        acknowledged += reason is None
+                        refused += reason is not None
+                        size += int(row[1])
                         if row[1] > INLINE_LIMIT_BYTES:
                             large.append(row[0])
-            self._waiting -= count
-            self._waiting_bytes -= size
+            outbox = self._outbox
+            self._outbox = OutboxState(
+                recorded=outbox.recorded,
+                waiting=outbox.waiting - acknowledged - refused,
+                waiting_bytes=outbox.waiting_bytes - size,
+                acknowledged=outbox.acknowledged + acknowledged,
+                refused=outbox.refused + refused,
+            )
             self._discard(large)
 
     def refused(self) -> list[tuple[int, str]]:
@@ -255,48 +285,39 @@ class SqliteEdgeStore:
 
     def outbox_state(self) -> OutboxState:
         """How full the outbox is."""
-        with self._database.reading() as connection:
-            newest = connection.execute("SELECT max(number) FROM outbox").fetchone()[0]
-            row = connection.execute("SELECT count(*) FROM outbox WHERE state = 'refused'").fetchone()
-            recorded, refused = 0 if newest is None else int(newest) + 1, int(row[0])
-            return OutboxState(
-                recorded=recorded,
-                waiting=self._waiting,
-                waiting_bytes=self._waiting_bytes,
-                acknowledged=recorded - self._waiting - refused,
-                refused=refused,
-            )
+        return self._outbox
 
     # Inbox
 
     @property
     def log_id(self) -> int | None:
         """Id of the log that is followed."""
-        value = self._database.state("log_id")
-        return None if value is None else unsigned(value)
+        return self._log_id
 
     @property
     def position(self) -> int:
         """Position of the fog's log reached."""
-        return self._database.state("position") or 0
+        return self._position
 
     @property
     def inbox_position(self) -> int:
         """Newest position of this edge's own sequence."""
-        with self._database.reading() as connection:
-            return int(connection.execute("SELECT max(sequence) FROM inbox").fetchone()[0] or 0)
+        return self._inbox_position
 
     def follow(self, log_id: int) -> int:
         """Follow this log."""
-        with self._database.transaction():
-            if self.log_id != log_id:
-                self._database.set_state("log_id", signed(log_id))
-                self._database.set_state("position", 0)
-            return self.position
+        with self._database.lock:
+            if self._log_id != log_id:
+                with self._database.transaction():
+                    self._database.set_state("log_id", signed(log_id))
+                    self._database.set_state("position", 0)
+                self._log_id, self._position = log_id, 0
+            return self._position
 
     def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
         """Store records and this edge's position in one transaction."""
-        applied = duplicates = 0
+        stored: list[RecordKind] = []
+        newest = duplicates = 0
         conflicts: list[FrameIdentity] = []
         written: list[bytes] = []
         with self._database.lock:
@@ -306,18 +327,21 @@ class SqliteEdgeStore:
                     for record in records:
                         digest = self._held(connection, record)
                         if digest is None:
-                            self._insert(connection, record, written)
-                            applied += 1
+                            newest = self._insert(connection, record, written)
+                            stored.append(record.kind)
                         elif digest == record.digest:
                             duplicates += 1
                         else:
                             conflicts.append(record.identity)
-                    if position > self.position:
+                    if position > self._position:
                         self._database.set_state("position", position)
             except BaseException:
                 self._discard(written)
                 raise
-        return ApplyResult(applied, duplicates, tuple(conflicts))
+            self._position = max(self._position, position)
+            self._inbox_position = max(self._inbox_position, newest)
+            self._counts.update(stored)
+        return ApplyResult(len(stored), duplicates, tuple(conflicts))
 
     def _held(self, connection: sqlite3.Connection, record: Record) -> bytes | None:
         row = connection.execute(
@@ -326,7 +350,8 @@ class SqliteEdgeStore:
         ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _insert(self, connection: sqlite3.Connection, record: Record, written: list[bytes]) -> None:
+    def _insert(self, connection: sqlite3.Connection, record: Record, written: list[bytes]) -> int:
+        """Store a record; its place in this edge's own sequence."""
         if record.payload is None:
             if self._blobs.size(record.digest) != record.size:
                 raise StoreError(f"the payload of record {record.position} is not here; fetch it first")
@@ -346,7 +371,7 @@ class SqliteEdgeStore:
             json_text(record.meta),
         )
         source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
-        connection.execute(
+        cursor = connection.execute(
             f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, payload) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -357,11 +382,12 @@ class SqliteEdgeStore:
                 inline,
             ),
         )
+        return int(cursor.lastrowid or 0)
 
     def adopt_blob(self, digest: bytes, path: Path) -> None:
         """Take over a received file."""
-        with self._database.lock, self._database.errors():
-            self._blobs.adopt(digest, path)
+        # Not under the lock: hashing and syncing a large file may take a slow disk seconds.
+        self._blobs.adopt(digest, path)
 
     def has_blob(self, digest: bytes) -> bool:
         """Whether this content is here."""
@@ -395,18 +421,18 @@ class SqliteEdgeStore:
             try:
                 with self._database.transaction() as connection:
                     self._database.require_room(len(image))
-                    connection.execute(
+                    new = connection.execute(
                         "INSERT INTO originals (digest, size, image) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                         (digest, len(image), self._keep(digest, image, written)),
-                    )
+                    ).rowcount
             except BaseException:
                 self._discard(written)
                 raise
+            self._originals += new
 
     def original_count(self) -> int:
         """Originals that were fetched and are held."""
-        with self._database.reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM originals").fetchone()[0])
+        return self._originals
 
     def records(
         self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
@@ -423,9 +449,7 @@ class SqliteEdgeStore:
 
     def count(self, kind: RecordKind) -> int:
         """How many records of a kind were applied."""
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT count(*) FROM inbox WHERE kind = ?", (kind.value,)).fetchone()
-        return int(row[0])
+        return self._counts[kind]
 
     def training_view(self) -> TrainingView:
         """A view for the same process."""

@@ -88,10 +88,13 @@ class SqliteFogStore:
         self._database = Database(folder, "fog", SCHEMA, self._settings)
         try:
             self._blobs = BlobFolder(folder / "blobs")
-            with self._database.transaction():
+            with self._database.transaction() as connection:
                 if self._database.state("log_id") is None:
                     self._database.set_state("log_id", signed(secrets.randbits(64)))
                 self._blobs.sweep(self._is_wanted)
+                self._log_id = unsigned(self._database.state("log_id") or 0)
+                waiting = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL")
+                self._pending_count = int(waiting.fetchone()[0])
         except BaseException:
             self._database.close()
             raise
@@ -114,7 +117,7 @@ class SqliteFogStore:
     @property
     def log_id(self) -> int:
         """Random id of this log."""
-        return unsigned(self._database.state("log_id") or 0)
+        return self._log_id
 
     @property
     def last_position(self) -> int:
@@ -132,9 +135,7 @@ class SqliteFogStore:
     @property
     def pending_count(self) -> int:
         """Committed frames that are not finished."""
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL").fetchone()
-        return int(row[0])
+        return self._pending_count
 
     def _trimmed(self) -> int:
         return self._database.state("trimmed") or 0
@@ -150,10 +151,12 @@ class SqliteFogStore:
             try:
                 with self._database.transaction() as connection:
                     self._database.require_room(sum(len(frame.image) for frame in frames))
-                    return [self._commit(connection, frame, written) for frame in frames]
+                    outcomes = [self._commit(connection, frame, written) for frame in frames]
             except BaseException:
                 self._discard(written)
                 raise
+            self._pending_count += outcomes.count(CommitOutcome.STORED)
+            return outcomes
 
     def _commit(self, connection: sqlite3.Connection, frame: Frame, written: list[bytes]) -> CommitOutcome:
         identity, mark = identity_of(frame), fingerprint(frame)
@@ -240,6 +243,7 @@ class SqliteFogStore:
             except BaseException:
                 self._discard(written)
                 raise
+            self._pending_count -= 1
             if drop is not None:
                 self._discard([drop])
             return position

@@ -1,11 +1,14 @@
 """What the durable stores survive: kills, full disks, damage, other versions, other processes."""
 
+import dataclasses
 import errno
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest
 from common.store import open_edge_store, open_fog_store, open_training_view
 from common.store.database import DATABASE_NAME
-from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, Record, RecordKind
+from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, OutboxState, Record, RecordKind
 from common.store.settings import EdgeStoreSettings, FogStoreSettings
 
 CAMERA = "c" * 40
@@ -190,6 +193,96 @@ def test_images_that_are_no_longer_needed_leave_the_disk(tmp_path):
         assert files(tmp_path / "edge") == [frame(1, INLINE_LIMIT_BYTES + 1).digest.hex()]
         store.refuse(1, "no image")
         assert files(tmp_path / "edge") == []
+
+
+# Slow disks
+
+
+@contextmanager
+def a_slow_disk(monkeypatch, work):
+    """While this lasts ``work`` waits in another thread for a file to be synced."""
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        syncing.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr("os.fsync", slow)
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert syncing.wait(10)
+    try:
+        yield
+    finally:
+        go_on.set()
+        thread.join()
+
+
+def at_once(call):
+    """The result of a call that must wait for nobody."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
+    thread.start()
+    thread.join(3)
+    assert results, "the call waits for the disk"
+    return results[0]
+
+
+def edge_numbers(store):
+    counts = [store.count(kind) for kind in RecordKind]
+    state = (store.epoch, store.log_id, store.position, store.inbox_position)
+    return (*state, counts, store.original_count(), store.outbox_state())
+
+
+def test_a_store_tells_of_itself_while_a_slow_disk_holds_up_a_write(tmp_path, monkeypatch):
+    large = frame(9, INLINE_LIMIT_BYTES + 1)
+    fog, edge = filled_fog(tmp_path / "fog"), open_edge_store(tmp_path / "edge", CAMERA)
+    with fog, a_slow_disk(monkeypatch, lambda: fog.commit_frames([large])):
+        assert at_once(lambda: (fog.log_id, fog.pending_count))[1] == 0
+    with edge, a_slow_disk(monkeypatch, lambda: edge.record_frame("a", large)):
+        assert at_once(lambda: edge_numbers(edge))[-1].recorded == 0
+
+
+def test_a_large_file_is_taken_over_without_holding_up_other_calls(tmp_path, monkeypatch):
+    large = frame(1, INLINE_LIMIT_BYTES + 1)
+    with open_edge_store(tmp_path, CAMERA) as store:
+        part = store.incoming_folder / "part"
+        part.write_bytes(large.image)
+        with a_slow_disk(monkeypatch, lambda: store.adopt_blob(large.digest, part)):
+            assert at_once(lambda: store.record_frame("a", frame(2))) == 0
+            assert not at_once(lambda: store.has_blob(large.digest))
+        assert store.has_blob(large.digest)
+
+
+def test_what_is_told_is_what_is_stored(tmp_path):
+    original = frame(8, validation=True)
+    with open_edge_store(tmp_path / "edge", CAMERA, EdgeStoreSettings(max_outbox_frames=3)) as store:
+        for number in range(3):
+            store.record_frame(str(number), frame(number), lambda n: False)
+        with pytest.raises(StoreFullError):
+            store.record_frame("3", frame(3))
+        store.acknowledge([0, 0, 9])
+        store.refuse(1, "no image")
+        store.refuse(0, "too late")
+        store.follow(5)
+        packet = Record(1, RecordKind.PACKET, CAMERA, 1, 0, content_digest(b"p"), {}, 1, b"p")
+        store.apply([packet, packet, Record.gap(5, 2, 4, "x")], 4)
+        with pytest.raises(StoreError):
+            store.apply([Record.gap(5, 5, 6, "x"), dataclasses.replace(packet, number=7, payload=b"q")], 7)
+        for _ in range(2):
+            store.store_original(original.digest, original.image)
+        told = edge_numbers(store)
+    with open_edge_store(tmp_path / "edge", CAMERA) as store:
+        assert edge_numbers(store) == told
+        assert (store.position, store.inbox_position, store.original_count()) == (4, 2, 1)
+        assert store.outbox_state() == OutboxState(3, 1, len(frame(2).image), 1, 1)
+    with filled_fog(tmp_path / "fog") as store:
+        store.commit_frames([frame(7), frame(7), frame(0), frame(8)])
+        store.finish(frame(7).identity, RecordKind.TOMBSTONE, {}, b"")
+        store.finish(frame(7).identity, RecordKind.TOMBSTONE, {}, b"")
+        assert store.pending_count == 1
+    with open_fog_store(tmp_path / "fog") as store:
+        assert store.pending_count == 1
 
 
 # Full disks
