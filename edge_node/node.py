@@ -75,6 +75,7 @@ class EdgeNode:
     ) -> None:
         self._settings = settings
         self._store = store
+        self._epoch = store.epoch
         self._send = send
         self._jobs = Jobs("store", mailbox)
         self._welcome: Welcome | None = None
@@ -133,7 +134,7 @@ class EdgeNode:
 
         subscription = self._settings.subscription
         return Hello(
-            epoch=self._store.epoch,
+            epoch=self._epoch,
             position=self._store.position,
             log_id=self._store.log_id,
             devices=subscription.devices,
@@ -186,6 +187,9 @@ class EdgeNode:
         """
         now = time.monotonic()
         match message:
+            case Accepted(epoch) | Refused(epoch) if epoch != self._epoch:
+                # The same key recorded these with another store, before this device was installed anew.
+                _log.debug("an answer to uploads of another installation, epoch %d", epoch)
             case Accepted():
                 taken, instructions = self.uploading.accepted(message.numbers, now)
                 self._up.add(taken, now)
@@ -254,7 +258,7 @@ class EdgeNode:
         outbox = self._store.outbox_state()
         recorder = self._recorder.status
         return {
-            "epoch": self._store.epoch,
+            "epoch": self._epoch,
             "log_id": self._store.log_id,
             "log_position": self._store.position,
             "inbox_position": self._store.inbox_position,

@@ -13,7 +13,7 @@ from common.store import open_edge_store
 from common.store.records import Record, RecordKind
 from common.store.settings import EdgeStoreSettings
 from common.wire.framing import encode
-from common.wire.messages import Accepted, CaughtUp, Pull, RecordMessage, Upload, Welcome
+from common.wire.messages import Accepted, CaughtUp, Pull, RecordMessage, Refused, Upload, Welcome
 from edge_node import node as node_module
 from edge_node.node import EdgeNode
 from edge_node.settings import EdgeSettings
@@ -151,3 +151,16 @@ def test_a_frame_that_no_message_can_carry_is_refused_for_good_and_the_next_goes
     ((number, reason),) = edge.store.refused()
     assert number == 0
     assert "boxes" in reason
+
+
+def test_answers_to_uploads_of_an_earlier_installation_settle_nothing(edge, photo):
+    edge.store.record_frame("a", frame(photo, 0))
+    edge.store.record_frame("b", frame(photo, 1))
+    edge.welcome()
+    earlier = edge.store.epoch ^ 1
+    edge.receive(Accepted(earlier, (0,)))
+    edge.receive(Refused(earlier, 1, "bad_image", "it is cut off", True))
+    assert edge.store.outbox_state().waiting == 2
+    assert edge.node.uploading.in_flight == 2
+    edge.receive(Accepted(edge.store.epoch, (0, 1)))
+    assert edge.store.outbox_state().acknowledged == 2
