@@ -81,12 +81,14 @@ class Connection:
     def welcomed(self, heartbeat_seconds: float, now: float) -> None:
         """The fog has answered: the session is open.
 
-        The slower of both sides' heartbeats is kept, so that neither takes the other for dead.
+        It pings at the quicker of both sides' heartbeats and waits as long as the slower one asks for, so
+        that neither takes the other for dead.
         """
         self._phase = Phase.OPEN
         self._backoff.succeeded()
-        interval = max(self._settings.heartbeat_seconds, heartbeat_seconds)
-        self._heartbeat = Heartbeat(now, interval, self._settings.liveness)
+        own = self._settings.heartbeat_seconds
+        patience = max(own, heartbeat_seconds) * self._settings.liveness
+        self._heartbeat = Heartbeat(now, min(own, heartbeat_seconds), patience)
 
     def session_lost(self, now: float) -> None:
         """The fog no longer knows the session, but the connection stands: say Hello again."""

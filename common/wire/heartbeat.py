@@ -11,12 +11,12 @@ class Heartbeat:
     Args:
         now: Present time.
         interval: Silence towards the peer after which a Ping is due, seconds.
-        liveness: Intervals without a word from the peer after which it is lost.
+        patience: Silence of the peer after which it is lost, seconds.
     """
 
-    def __init__(self, now: float, interval: float = 1.0, liveness: int = 5) -> None:
+    def __init__(self, now: float, interval: float = 1.0, patience: float = 5.0) -> None:
         self._interval = interval
-        self._patience = interval * liveness
+        self._patience = patience
         self._heard = now
         self._sent = now
 

@@ -301,11 +301,11 @@ def connection():
     return Connection(settings, random.Random(1))
 
 
-def open_session(connection, now=0.0):
+def open_session(connection, now=0.0, heartbeat=1.0):
     assert connection.tick(now) == [Step.OPEN]
     assert connection.tick(now) == [Step.HELLO]
     connection.greeted(now)
-    connection.welcomed(1.0, now)
+    connection.welcomed(heartbeat, now)
 
 
 def test_hello_is_tried_until_the_socket_takes_it(connection):
@@ -350,6 +350,18 @@ def test_silence_is_broken_by_a_ping_and_ends_the_session_when_it_lasts(connecti
     connection.sent(7.9)
     assert connection.tick(7.9) == []
     assert connection.tick(8.0) == [Step.CLOSE]
+
+
+@pytest.mark.parametrize(("own", "fog"), [(10.0, 1.0), (1.0, 10.0)])
+def test_nodes_of_different_heartbeats_ping_at_the_quicker_and_wait_for_the_slower(own, fog):
+    connection = Connection(WireSettings(heartbeat_seconds=own, liveness=5))
+    open_session(connection, heartbeat=fog)
+    assert connection.tick(0.9) == []
+    assert connection.tick(1.0) == [Step.PING]
+    connection.sent(49.5)
+    assert connection.tick(49.9) == []
+    connection.sent(50.0)
+    assert connection.tick(50.0) == [Step.CLOSE]
 
 
 def test_a_lost_session_is_opened_again_on_the_same_connection(connection):

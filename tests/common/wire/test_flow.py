@@ -13,19 +13,19 @@ from common.wire.heartbeat import Heartbeat
 
 class TestHeartbeat:
     def test_a_ping_is_due_after_an_interval_of_own_silence(self):
-        beat = Heartbeat(100.0, interval=1.0, liveness=5)
+        beat = Heartbeat(100.0, interval=1.0, patience=5.0)
         assert not beat.ping_due(100.9)
         assert beat.ping_due(101.0)
         beat.sent(101.0)
         assert not beat.ping_due(101.9)
 
-    def test_a_silent_peer_is_lost_after_its_liveness(self):
-        beat = Heartbeat(100.0, interval=1.0, liveness=5)
+    def test_a_silent_peer_is_lost_when_patience_ends(self):
+        beat = Heartbeat(100.0, interval=1.0, patience=5.0)
         assert not beat.lost(104.9)
         assert beat.lost(105.0)
 
     def test_any_word_of_the_peer_counts(self):
-        beat = Heartbeat(100.0, interval=1.0, liveness=5)
+        beat = Heartbeat(100.0, interval=1.0, patience=5.0)
         beat.heard(104.0)
         assert not beat.lost(108.9)
         assert beat.lost(109.0)
@@ -37,7 +37,7 @@ class TestHeartbeat:
         assert beat.lost(5.0)
 
     def test_waiting_ends_when_an_answer_can_change(self):
-        beat = Heartbeat(100.0, interval=1.0, liveness=5)
+        beat = Heartbeat(100.0, interval=1.0, patience=5.0)
         assert beat.wait(100.25) == 0.75
         beat.sent(104.5)
         assert beat.wait(104.5) == 0.5
