@@ -130,7 +130,16 @@ def _open(start: LearningMessage) -> NodeTrainer:
 
 
 def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) -> None:
-    """Do one thing that the daemon asks for; an error is reported, and the trainer stays ready."""
+    """Do one thing that the daemon asks for; an error is reported, and the trainer stays ready.
+
+    A Position has no answer: what cannot be read now is read before the next thing is done.
+    """
+
+    def fail(sentence: str) -> None:
+        if isinstance(message, Position):
+            sys.stderr.write(f"trainer: {sentence}\n")
+        else:
+            talk.send(Failed(sentence))
 
     def follow() -> None:
         talk.look()
@@ -158,13 +167,11 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
             case _:
                 raise MessageError(f"a trainer that is ready has no use for the message {message.kind!r}")
     except ResidualInrError as error:
-        talk.send(Failed(_sentence(error)))
+        fail(_sentence(error))
         return
     except Exception as error:  # a defect in a library must not cost the resident store
         traceback.print_exc()
-        talk.send(
-            Failed(f"the training failed with an unexpected {type(error).__name__}: {_sentence(error)}")
-        )
+        fail(f"the training failed with an unexpected {type(error).__name__}: {_sentence(error)}")
         return
     if outcome is not None:
         decision = outcome.decision
