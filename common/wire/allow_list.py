@@ -101,14 +101,16 @@ class AllowList:
         """Read the file again if it changed; returns whether it did.
 
         Raises:
-            ConfigError: The file is malformed; the list stays as it was until it changes again.
+            ConfigError: The file is malformed or cannot be read; the list stays as it was, and the file is
+                read again the next time.
         """
         with self._lock:
             stamp = self._stat()
             if stamp == self._stamp:
                 return False
-            self._stamp = stamp
             self._devices = {} if stamp is None else _parse(self._read(), self.path.name)
+            # Only now: what could not be read must not count as known.
+            self._stamp = stamp
             return True
 
     def get(self, key: str) -> Device | None:

@@ -146,6 +146,29 @@ class TestAllowList:
         with pytest.raises(ConfigError, match=sentence):
             AllowList(path)
 
+    def test_a_list_that_cannot_be_read_for_a_moment_is_read_the_next_time(self, path, monkeypatch):
+        listed = AllowList(path)
+        listed.add(Device(A))
+        path.write_text("devices: []\n")
+
+        def too_many(*_, **__):
+            raise OSError(24, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("pathlib.Path.read_text", too_many)
+            with pytest.raises(ConfigError, match="Too many open files"):
+                listed.reload()
+        assert listed.get(A) == Device(A)
+        assert listed.reload()
+        assert listed.get(A) is None
+
+    def test_a_malformed_list_is_named_to_everyone_who_looks(self, path):
+        listed = AllowList(path)
+        path.write_text("devices: {")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="not valid YAML"):
+                listed.reload()
+
     @pytest.mark.parametrize("device", [Device("short"), Device(A, may_subscribe=("short",))])
     def test_a_malformed_key_is_not_written(self, path, device):
         with pytest.raises(ConfigError, match="no public key"):
