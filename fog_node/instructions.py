@@ -30,7 +30,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class ReadLog:
-    """Instruction: read a page of the log for a session, then call :meth:`FogState.page_read`."""
+    """Instruction: read a page of the log for a session, then call ``page_read`` or ``page_failed``."""
 
     session: int
     after: int

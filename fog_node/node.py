@@ -308,7 +308,7 @@ class FogNode:
 
         def failed(error: Exception) -> None:
             _log.error("the log cannot be read: %s", error)
-            self.perform(self.state.page_read(request.session, None))
+            self.state.page_failed(request.session, time.monotonic())
 
         self._reads.run(read, done, failed)
 

@@ -27,7 +27,8 @@ class Session:
         heard: Time of the last message from it, seconds.
         uploads, upload_bytes: Uploads that wait for their commit.
         fetches: Fetch requests under way.
-        reading: Whether a page of the log is being read for it.
+        reading: Whether a page of the log is being read for it, or will be read again.
+        read_again_at: When a page that could not be read is asked for again, seconds; None when none is.
         window: Its credit window.
         report: Its newest report.
         software: Its product version.
@@ -45,6 +46,7 @@ class Session:
     upload_bytes: int = 0
     fetches: int = 0
     reading: bool = False
+    read_again_at: float | None = None
     window: SendWindow = field(default_factory=SendWindow)
     report: Report | None = None
     software: str = ""

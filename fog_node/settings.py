@@ -139,7 +139,7 @@ class FogSettings(Settings):
         1.0, ge=0.05, le=5, description="seconds between two looks at the allow list"
     )
     retry_full_s: float = Field(
-        2.0, ge=0.05, le=600, description="seconds between two attempts while the disk is full"
+        2.0, ge=0.05, le=600, description="seconds between two attempts while the disk is full or fails"
     )
     status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
     drain_s: float = Field(10.0, ge=0, le=3600, description="seconds SIGTERM leaves for commits under way")

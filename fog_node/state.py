@@ -194,14 +194,12 @@ class FogState:
         self._last_position = max(self._last_position, last_position)
         return [instruction for session in self._sessions.values() for instruction in self._read_on(session)]
 
-    def page_read(self, number: int, page: LogPage | None) -> list[Instruction]:
-        """The store has answered a :class:`ReadLog`; None when it could not be read."""
+    def page_read(self, number: int, page: LogPage) -> list[Instruction]:
+        """The store has answered a :class:`ReadLog`."""
         session = self._numbers.get(number)
         if session is None:
             return []
         session.reading = False
-        if page is None:
-            return []
         for record in page.records:
             session.window.sent(record.position, len(record.payload or b""))
         session.window.passed(page.through)
@@ -210,6 +208,12 @@ class FogState:
         if not page.more and page.through > last:
             sent.append(self._send(session, CaughtUp(page.through)))
         return [*sent, *self._read_on(session)]
+
+    def page_failed(self, number: int, now: float) -> None:
+        """The store could not carry out a :class:`ReadLog`; it is asked again after a while."""
+        session = self._numbers.get(number)
+        if session is not None:
+            session.read_again_at = now + self._settings.retry_full_s
 
     def blob_read(
         self, number: int, request: ReadBlob, total: int | None, payload: bytes
@@ -259,8 +263,11 @@ class FogState:
         for session in list(self._sessions.values()):
             if now - session.heard > wire.heartbeat_seconds * wire.liveness:
                 self._end(session)
-        # A page that could not be read is asked for again.
-        pages = [instruction for session in self._sessions.values() for instruction in self._read_on(session)]
+        pages: list[Instruction] = []
+        for session in self._sessions.values():
+            if session.read_again_at is not None and now >= session.read_again_at:
+                session.reading, session.read_again_at = False, None
+                pages += self._read_on(session)
         return [*self._commit(), *pages]
 
     def stop(self) -> None:

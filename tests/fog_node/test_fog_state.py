@@ -185,12 +185,15 @@ def test_new_records_are_read_for_those_who_wait():
     assert read.after == 0
 
 
-def test_a_page_that_could_not_be_read_is_asked_for_again():
-    state = make_state(last_position=1)
+def test_a_page_that_could_not_be_read_is_asked_for_again_after_a_while():
+    state = make_state(last_position=1, retry_full_s=2.0)
     hello(state)
     (read,) = send(state, Pull(0, 10, 1000))
-    assert state.page_read(read.session, None) == []
-    assert isinstance(state.tick(1.0)[0], ReadLog)
+    state.page_failed(read.session, now=1.0)
+    assert state.tick(1.05) == state.tick(2.9) == []
+    assert state.log_grew(2) == []
+    assert isinstance(state.tick(3.0)[0], ReadLog)
+    assert state.tick(5.5) == [], "one page is read at a time"
 
 
 def test_another_log_than_before_is_sent_from_its_beginning():
