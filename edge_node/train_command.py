@@ -151,7 +151,11 @@ def train_on_packets(
             "so the mAP is too high; use other frames for --val\n"
         )
     start = start_weights(settings)
-    (before,) = evaluate([load_detector(start)], validation, settings, device)
+    before = evaluate([load_detector(start)], validation, settings, device)[0] if len(validation) else None
+    for sentence in validation.left_out:
+        sys.stderr.write(f"edge-node: left out: {sentence}\n")
+    if before is None or len(validation) == 0:
+        raise LearningError("no validation image can be used; give others to --val")
     points = [(0, before.map50, before.map50_95)]
     last_step = 0
     every = max(1, settings.epochs // (INTERMEDIATE_EVALUATIONS + 1))

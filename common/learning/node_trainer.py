@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class NodeTrainer:
         self._view = view
         self._work_dir = work_dir
         self._expected: DetectorWeights | None = None
+        self._named: set[str] = set()
 
     def catch_up(self, limit: int | None = None) -> int:
         """Take over at most ``limit`` packets that the store has since got; returns how many there were.
@@ -95,16 +97,18 @@ class NodeTrainer:
         return taken
 
     def validation(self) -> ValidationSet:
-        """The validation originals at hand now."""
-        limit = self.settings.validation_images
-        return ValidationSet(self._view.validation_originals(limit), self.settings)
+        """The validation originals at hand now; those that cannot be used are left out and named once."""
+        validation = ValidationSet(
+            self._view.validation_originals(self.settings.validation_images), self.settings
+        )
+        self._name(validation.left_out)
+        return validation
 
     def train_round(self, current: str | None, hooks: TrainerHooks) -> Outcome | None:
         """Train from the detector in use, compare with it, write the weights; None when interrupted.
 
         Raises:
             LearningError: Nothing to train on, bad weights, or the training diverged.
-            ImageError: A validation image is damaged.
         """
         start = self._read(current) if current else start_weights(self.settings)
         result = train(self.store, self.settings, start, self._work_dir, hooks)
@@ -131,7 +135,6 @@ class NodeTrainer:
 
         Raises:
             LearningError: The weights are no detector of this deployment.
-            ImageError: A validation image is damaged.
         """
         candidate = self._read(weights)
         before = self._read(current) if current else None
@@ -162,6 +165,7 @@ class NodeTrainer:
             detectors = [load_detector(w) for w in (candidate, baseline) if w is not None]
             after, *rest = evaluate(detectors, validation, self.settings, self.device)
             before = rest[0] if rest else None
+            self._name(validation.left_out)
         decision = decide(before if current is not None else None, after, self.settings.gate)
         metrics = {
             "map50": after.map50,
@@ -179,6 +183,12 @@ class NodeTrainer:
         rows = [[round(v, 5) if math.isfinite(v) else None for v in row] for row in result.curve.tolist()]
         write_durably(path, json.dumps({"losses": LOSS_NAMES, "steps": rows}).encode())
         return path
+
+    def _name(self, left_out: Sequence[str]) -> None:
+        for sentence in left_out:
+            if sentence not in self._named:
+                self._named.add(sentence)
+                sys.stderr.write(f"trainer: left out: {sentence}\n")
 
     def _leave_out(self, position: int, error: Exception) -> None:
         self.left_out += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from common.errors import LearningError
+from common.errors import ImageError, LearningError
 from common.frame import Frame
-from common.images import decode_image
+from common.images import Rgb, decode_image
 from common.learning.detector import Detector
 from common.learning.letterbox import FILL, letterbox_boxes, letterbox_content
 from common.learning.settings import TrainingSettings
@@ -68,24 +68,35 @@ class Evaluation:
 class ValidationSet:
     """Labelled originals, kept as their encoded bytes.
 
+    A frame that cannot be used is left out: at once if it has a box of an unknown class, and by the first
+    :meth:`batches` if its image is damaged.
+
     Args:
-        frames: Frames with their original images; unlabelled ones are left out.
+        frames: Frames with their original images; unlabelled ones are passed over.
         settings: Class list and class map; at most ``validation_images`` frames are kept, the first ones.
 
-    Raises:
-        LearningError: A label's class is neither listed nor mapped.
+    Attributes:
+        frames: The frames in use.
+        labels: Classes (T,) and boxes (T, 4) of each, as shares of the frame.
+        left_out: One sentence for each frame that was left out.
     """
 
     def __init__(self, frames: Iterable[Frame], settings: TrainingSettings) -> None:
         self.frames: list[Frame] = []
         self.labels: list[tuple[Array, Array]] = []
+        self.left_out: list[str] = []
         for frame in frames:
             if not frame.labelled:
                 continue
             if len(self.frames) == settings.validation_images:
                 break
+            try:
+                labels = _labels(frame, settings)
+            except LearningError as error:
+                self.left_out.append(str(error))
+                continue
             self.frames.append(frame)
-            self.labels.append(_labels(frame, settings))
+            self.labels.append(labels)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -94,6 +105,23 @@ class ValidationSet:
     def boxes(self) -> int:
         """Labelled boxes in the set."""
         return sum(len(classes) for classes, _ in self.labels)
+
+    def batches(self, size: int) -> Iterator[tuple[range, list[Rgb]]]:
+        """Indices of at most ``size`` frames and their pixels, until all were given."""
+        begin = 0
+        while begin < len(self.frames):
+            images: list[Rgb] = []
+            while len(images) < size and begin + len(images) < len(self.frames):
+                at = begin + len(images)
+                try:
+                    images.append(_pixels(self.frames[at]))
+                except ImageError as error:
+                    name = self.frames.pop(at).name
+                    self.labels.pop(at)
+                    self.left_out.append(f"the validation image {name!r} cannot be used: {error}")
+            if images:
+                yield range(begin, begin + len(images)), images
+            begin += len(images)
 
 
 def evaluate(
@@ -104,6 +132,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Evaluate several detectors in one pass over the images, each decoded once.
 
+    Damaged images are left out (``validation.left_out``).
+
     Args:
         detectors: Ultralytics models; they are put on ``device`` and into evaluation mode.
         validation: Images and labels.
@@ -112,17 +142,14 @@ def evaluate(
 
     Raises:
         LearningError: There is no validation image.
-        ImageError: An image cannot be decoded.
     """
     if len(validation) == 0:
         raise LearningError("there is no labelled validation image to evaluate on")
     with tempfile.TemporaryDirectory(prefix="residual-inr-val-") as folder:
         validators = [_validator(detector, settings, device, folder) for detector in detectors]
         with torch.no_grad():
-            for at in range(0, len(validation), settings.batch):
-                batch = _batch(
-                    validation, range(at, min(at + settings.batch, len(validation))), settings.imgsz
-                )
+            for indices, pixels in validation.batches(settings.batch):
+                batch = _batch(validation, indices, pixels, settings.imgsz)
                 for detector, validator in zip(detectors, validators, strict=True):
                     prepared = validator.preprocess(dict(batch))
                     predictions = validator.postprocess(detector(prepared["img"]))
@@ -148,19 +175,24 @@ def _labels(frame: Frame, settings: TrainingSettings) -> tuple[Array, Array]:
     return np.array(classes, np.float32), np.array(boxes, np.float32).reshape(-1, 4)
 
 
-def _batch(validation: ValidationSet, indices: range, imgsz: int) -> dict[str, Any]:
+def _pixels(frame: Frame) -> Rgb:
+    """Decoded, and of the size that its boxes were recorded for."""
+    rgb = decode_image(frame.image)
+    if rgb.shape[:2] != (frame.height, frame.width):
+        raise ImageError(
+            f"it decodes to {rgb.shape[1]}x{rgb.shape[0]} pixels, but was recorded with "
+            f"{frame.width}x{frame.height}"
+        )
+    return rgb
+
+
+def _batch(validation: ValidationSet, indices: range, pixels: Sequence[Rgb], imgsz: int) -> dict[str, Any]:
     """A validation batch as Ultralytics' validator takes it."""
     images = np.full((len(indices), imgsz, imgsz, 3), FILL, np.uint8)
     sizes = torch.tensor([(validation.frames[i].height, validation.frames[i].width) for i in indices])
     content = letterbox_content(sizes, imgsz)
     shapes, pads = [], []
-    for row, index in enumerate(indices):
-        rgb = decode_image(validation.frames[index].image)
-        if rgb.shape[:2] != tuple(sizes[row].tolist()):
-            raise LearningError(
-                f"the validation image {validation.frames[index].name!r} decodes to "
-                f"{rgb.shape[1]}x{rgb.shape[0]} pixels, not to the size it was recorded with"
-            )
+    for row, rgb in enumerate(pixels):
         top, left, height, width = content[row].tolist()
         # As Ultralytics loads validation images: the area filter downwards, linear upwards.
         shrink = height < rgb.shape[0] or width < rgb.shape[1]

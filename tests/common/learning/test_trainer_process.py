@@ -1,19 +1,25 @@
 """The trainer as its daemon sees it: a real process, real pipes, a real store; killed and started again."""
 
+import dataclasses
 import os
 import queue
 import signal
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
 from common.bitstream import encode_packet
+from common.errors import StoreError
 from common.frame import FrameIdentity
+from common.images import encode_jpeg
 from common.learning.detector import build_detector, snapshot
 from common.learning.settings import TrainingSettings
 from common.learning.weights import read_weights, write_weights
+from common.learning.worker import _serve
 from common.node.child import Child
 from common.node.learning_messages import (
     TRAINER_MODULE,
@@ -102,9 +108,15 @@ def store(tmp_path):
 def test_rounds_from_start_to_stop(tmp_path, store, trainer):
     # A packet of an unknown class is left out, and the others train.
     put(store, [40], packet=random_packet(1, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram"))
+    # So are validation images that are damaged or of an unknown class.
+    tram = random_packet(2, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram", validation=True)
+    put(store, [110], packet=tram)
+    noise = encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    cut = original_of(scene_packet(111, validation=True), "cut", FrameIdentity(DEVICE, 1, 111))
+    store.commit_frames([dataclasses.replace(cut, image=noise[: len(noise) // 2] + b"\xff\xd9")])
     process = trainer()
     ready = process.start(tmp_path)
-    assert (ready.position, ready.frames) == (17, 8)
+    assert (ready.position, ready.frames) == (18, 8)
     assert ready.validation_boxes >= 8
     process.tell(Train("the first frames"))
     result = process.hear(Result, Failed)
@@ -197,6 +209,20 @@ def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_p
     process.tell(Train("round", str(path)))
     assert process.hear(Progress).loss is None
     assert "NaN or infinite" in process.hear(Result, Failed).reason
+
+
+def test_what_cannot_be_read_on_a_position_is_no_failed_round(capsys):
+    class Unreadable:
+        def catch_up(self):
+            raise StoreError("the disk does not answer")
+
+    said = queue.Queue()
+    talk = SimpleNamespace(send=said.put)
+    _serve(Unreadable(), talk, Position(5))
+    assert said.empty()
+    assert "the disk does not answer" in capsys.readouterr().err
+    _serve(Unreadable(), talk, Train("round"))
+    assert said.get_nowait() == Failed("the disk does not answer")
 
 
 def test_wrong_settings_end_the_trainer_with_one_sentence(tmp_path, store, trainer):

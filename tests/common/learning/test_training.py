@@ -1,5 +1,6 @@
 """A real, tiny training with Ultralytics' trainer on resident packets: it learns, stops, and resumes."""
 
+import dataclasses
 import os
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from common.errors import LearningError
+from common.images import encode_jpeg
 from common.learning.detector import load_detector, start_weights
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
@@ -200,6 +202,24 @@ def test_validation_counts_boxes_and_leaves_out_unlabelled_frames():
     made = ValidationSet([*frames, unlabelled], SETTINGS)
     assert len(made) == 3
     assert made.boxes == sum(len(f.boxes) for f in frames)
+
+
+def test_frames_that_cannot_be_used_are_left_out_and_named():
+    good = [original_of(scene_packet(i), f"good {i}") for i in range(3)]
+    noise = encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    cut = dataclasses.replace(good[0], name="cut", image=noise[: len(noise) // 2] + b"\xff\xd9")
+    grown = dataclasses.replace(good[0], name="grown", width=65)
+    tram = original_of(random_packet(1, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram"), "tram")
+    made = ValidationSet([cut, good[0], tram, grown, *good[1:], cut], SHORT)
+    detector = load_detector(start_weights(SHORT))
+    (mixed,) = evaluate([detector], made, SHORT.model_copy(update={"batch": 2}), CPU)
+    assert [frame.name for frame in made.frames] == ["good 0", "good 1", "good 2"]
+    assert len(mixed.images) == len(made.labels) == 3
+    assert mixed.boxes == made.boxes == sum(len(frame.boxes) for frame in good)
+    for sentence, part in zip(made.left_out, ["'tram'", "'cut'", "'grown'", "'cut'"], strict=True):
+        assert part in sentence
+    (nothing,) = evaluate([detector], ValidationSet([cut], SHORT), SHORT, CPU)
+    assert (nothing.map50_95, nothing.images) == (0, ())
 
 
 def test_a_set_without_boxes_scores_zero_and_an_empty_one_is_refused():
