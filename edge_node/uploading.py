@@ -65,6 +65,7 @@ class Uploading:
         self._request: LoadUploads | None = None
         self._more = True
         self._retry_at: float | None = None
+        self._probing = False
         self._stopped = False
 
     @property
@@ -76,7 +77,7 @@ class Uploading:
         """A session has begun in which at most ``fog_frames`` may be in flight; everything is sent anew."""
         self._open, self._fog_frames = True, fog_frames
         self._in_flight.clear()
-        self._after, self._more, self._retry_at = -1, True, None
+        self._after, self._more, self._retry_at, self._probing = -1, True, None, False
         # An answer that is still to come belongs to the session before: it must not move the new start.
         self._request = None
         return self._fill(now)
@@ -114,12 +115,14 @@ class Uploading:
     def accepted(self, numbers: Sequence[int], now: float) -> tuple[int, list[UploadInstruction]]:
         """The fog has these frames on disk; also returns their bytes."""
         size = sum(self._in_flight.pop(number, 0) for number in numbers)
+        self._probing = False
         return size, [Acknowledge(tuple(numbers)), *self._fill(now)]
 
     def refused(self, number: int, reason: str, permanent: bool, now: float) -> list[UploadInstruction]:
         """The fog has refused a frame, for good or for now."""
         self._in_flight.pop(number, None)
         if permanent:
+            self._probing = False
             return [Refuse(number, reason), *self._fill(now)]
         # What made the fog refuse one frame (a full disk, say) holds for the next one too.
         self._pause(now)
@@ -137,11 +140,11 @@ class Uploading:
         """Time has passed."""
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
-            self._after, self._more = -1, True
+            self._after, self._more, self._probing = -1, True, True
         return self._fill(now)
 
     def _pause(self, now: float) -> None:
-        """Send nothing for a while, then everything unacknowledged that is not in flight."""
+        """Send nothing for a while, then one frame, then, if that is taken, everything unacknowledged."""
         self._retry_at = now + self._retry_s
         # An answer that is still to come would be sent meanwhile, and would move the new start.
         self._request = None
@@ -155,7 +158,8 @@ class Uploading:
             or self._retry_at is not None
         ):
             return []
-        frames = min(self._window_frames, self._fog_frames) - len(self._in_flight)
+        window = 1 if self._probing else min(self._window_frames, self._fog_frames)
+        frames = window - len(self._in_flight)
         size = self._window_bytes - sum(self._in_flight.values())
         if frames <= 0 or (size <= 0 and self._in_flight):
             return []

@@ -82,9 +82,39 @@ def test_a_refusal_for_now_is_tried_again_after_a_while_without_doubling_what_is
     assert state.loaded(more, [], 0.0) == []
     assert state.refused(0, "full", False, 1.0) == []
     assert state.recorded(1.5) == [], "nothing more is sent meanwhile"
-    (load,) = state.tick(3.0)
+    assert state.tick(3.0) == [], "another answer is still to come"
+    _, (_, load) = state.accepted((1,), 3.5)
     assert load.after == -1
-    assert sent(state.loaded(load, [frame(0), frame(1)], 3.0)) == [0]
+    assert sent(state.loaded(load, [frame(0)], 3.5)) == [0]
+
+
+def test_one_frame_tells_whether_a_full_fog_has_room_again():
+    state = uploading(frames=4, retry_s=2.0)
+    (load,) = state.opened(8, 0.0)
+    frames = [frame(number) for number in range(4)]
+    state.loaded(load, frames, 0.0)
+    for number in range(4):
+        state.refused(number, "full", False, 1.0)
+    for now in (3.0, 5.0):
+        (load,) = state.tick(now)
+        assert (load.limit, load.after) == (1, -1)
+        assert sent(state.loaded(load, frames[:1], now)) == [0]
+        assert state.recorded(now) == []
+        assert state.refused(0, "full", False, now) == []
+    (load,) = state.tick(7.0)
+    state.loaded(load, frames[:1], 7.0)
+    _, (_, load) = state.accepted((0,), 7.1)
+    assert (load.limit, load.after) == (4, 0), "the whole window"
+
+
+def test_a_new_session_begins_with_the_whole_window():
+    state = uploading(frames=4)
+    (load,) = state.opened(8, 0.0)
+    state.loaded(load, [frame(0)], 0.0)
+    state.refused(0, "full", False, 1.0)
+    state.closed()
+    (load,) = state.opened(8, 1.5)
+    assert load.limit == 4
 
 
 def test_an_outbox_that_could_not_be_read_is_read_again_after_a_while():
@@ -113,7 +143,7 @@ def test_a_frame_refused_while_the_outbox_is_read_is_sent_again():
     assert state.loaded(late, [frame(1)], 1.0) == [], "nothing is sent to a fog that takes nothing"
     (load,) = state.tick(2.5)
     assert load.after == -1
-    assert sent(state.loaded(load, [frame(0), frame(1)], 2.5)) == [0, 1]
+    assert sent(state.loaded(load, [frame(0)], 2.5)) == [0]
 
 
 def test_frames_whose_acknowledgement_could_not_be_written_are_sent_again():
