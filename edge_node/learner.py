@@ -25,6 +25,9 @@ __all__ = ["Learner"]
 COUNT_AT_ONCE = 1000
 """Records looked at in one step when frames to train on are counted."""
 
+LOOK_AGAIN_S = 10.0
+"""Wait before the inbox is looked at again after that failed, seconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +64,8 @@ class Learner:
         self._counted_to = 0
         self._trainable = 0
         self._offered: set[str] = set()
+        self._look_again_at: float | None = None
+        self._unread = False
         history = DetectorHistory(folder / "detector")
         history.clean()
         in_use = history.in_use
@@ -114,7 +119,10 @@ class Learner:
         """Records were stored; ``weights``: some of them were weights."""
 
         def failed(error: Exception) -> None:
-            _log.error("the inbox cannot be read: %s", error)
+            if not self._unread:
+                _log.error("what has been received cannot be taken over yet: %s; it is tried again", error)
+            self._unread = True
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_S
 
         self._jobs.run(self._count, lambda _: self._go(), failed)
         if weights:
@@ -129,6 +137,9 @@ class Learner:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
+        if self._look_again_at is not None and now >= self._look_again_at:
+            self._look_again_at = None
+            self.inbox_grew(weights=True)
         self._trainer.perform(self._trainer.rounds.tick(now))
 
     def stop(self) -> None:
@@ -173,13 +184,14 @@ class Learner:
         history = self._trainer.history
         if history.knows(digest) or digest in self._offered:
             return None
-        self._offered.add(digest)
         path = history.incoming(digest)
         write_durably(path, content)
+        self._offered.add(digest)
         metrics = record.meta.get("metrics")
         return Received(str(path), digest, metrics if isinstance(metrics, dict) else {})
 
     def _weights_found(self, received: Received | None) -> None:
+        self._unread = False
         if received is not None:
             _log.info("weights %s have come through the log", received.digest[:16])
             self._trainer.perform(self._trainer.rounds.weights_received(received, time.monotonic()))
