@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ __all__ = ["BlobFolder"]
 
 READ_BYTES = 1 << 20
 """Memory used to hash a file."""
+
+PART_SECONDS = 7 * 86_400
+"""A file being received that has not grown for so long is given up; asked for again, it begins anew."""
 
 
 class BlobFolder:
@@ -123,11 +127,12 @@ class BlobFolder:
         """Remove content; harmless if it is not here."""
         self.path(digest).unlink(missing_ok=True)
 
-    def sweep(self, wanted: Callable[[bytes], bool]) -> int:
+    def sweep(self, wanted: Callable[[bytes], bool], held: Callable[[bytes], bool] = lambda _: False) -> int:
         """Remove what a killed writer left behind; returns how many files went.
 
         Args:
             wanted: Whether content is still referred to.
+            held: Whether content is here, in a file or a row: it need not be received any more.
         """
         removed = 0
         for path in [*self._folder.glob("*.tmp"), *self._folder.glob("??/*")]:
@@ -136,6 +141,15 @@ class BlobFolder:
             except ValueError:
                 continue
             if not keep:
+                path.unlink(missing_ok=True)
+                removed += 1
+        oldest = time.time() - PART_SECONDS
+        for path in self._incoming.glob("*.part"):
+            try:
+                done = held(bytes.fromhex(path.stem))
+            except ValueError:
+                done = False
+            if done or path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

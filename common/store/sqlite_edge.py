@@ -91,7 +91,7 @@ class SqliteEdgeStore:
             with self._database.transaction() as connection:
                 if self._database.state("epoch") is None:
                     self._database.set_state("epoch", signed(secrets.randbits(64)))
-                self._blobs.sweep(self._is_wanted)
+                self._blobs.sweep(self._is_wanted, self._has_row)
                 self._count(connection)
         except BaseException:
             self._database.close()
@@ -392,7 +392,7 @@ class SqliteEdgeStore:
     def has_blob(self, digest: bytes) -> bool:
         """Whether this content is here."""
         with self._database.reading():
-            return self._blobs.size(digest) is not None or self._has_inline(digest)
+            return self._blobs.size(digest) is not None or self._has_row(digest)
 
     @property
     def incoming_folder(self) -> Path:
@@ -455,7 +455,7 @@ class SqliteEdgeStore:
         """A view for the same process."""
         return SqliteTrainingView(self._database.folder)
 
-    def _has_inline(self, digest: bytes) -> bool:
+    def _has_row(self, digest: bytes) -> bool:
         row = self._database.connection.execute(
             "SELECT 1 FROM outbox WHERE digest = ? AND kept = 1 "
             "UNION ALL SELECT 1 FROM originals WHERE digest = ? "

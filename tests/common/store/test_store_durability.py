@@ -2,12 +2,14 @@
 
 import dataclasses
 import errno
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -173,6 +175,17 @@ def test_leftovers_of_a_kill_are_swept_and_what_is_received_stays(tmp_path):
     with open_fog_store(tmp_path) as store:
         assert store.last_position == 1
     assert files(tmp_path) == sorted([*kept, "x.part"])
+
+
+def test_files_being_received_go_once_nobody_wants_them(tmp_path):
+    original, going_on, given_up = (content_digest(name) for name in (b"original", b"going on", b"given up"))
+    with open_edge_store(tmp_path, CAMERA) as store:
+        for digest in (original, going_on, given_up):
+            (store.incoming_folder / f"{digest.hex()}.part").write_bytes(b"ori")
+        os.utime(store.incoming_folder / f"{given_up.hex()}.part", (time.time() - 8 * 86_400,) * 2)
+        store.store_original(original, b"original")
+    with open_edge_store(tmp_path, CAMERA):
+        assert files(tmp_path) == [f"{going_on.hex()}.part"]
 
 
 def test_images_that_are_no_longer_needed_leave_the_disk(tmp_path):
