@@ -158,7 +158,6 @@ class FogNode:
         if session is None:
             return
         if session is not before:
-            self._planner.subscribers[key] = session.devices
             _log.info("edge %s is connected", key)
         if session.report is not None:
             self._planner.reports[key] = session.report
@@ -187,12 +186,12 @@ class FogNode:
         if rights != self.state.rights:
             for key in set(self.state.rights) - set(rights):
                 _log.info("key %s was taken off the allow list", key)
-                self._planner.subscribers.pop(key, None)
                 self._planner.reports.pop(key, None)
             self.perform(self.state.rights_changed(rights))
 
     def plan(self) -> None:
         """Ask the planner again, tell the edges, and let the trainer know whether it is its turn."""
+        self._planner.subscribers = {key: session.devices for key, session in self.state.sessions.items()}
         workers = max(1, self._settings.workers.workers)
         if self._figures.packets:
             self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers

@@ -42,8 +42,8 @@ class Planner:
         training: The pinned strategy, if any.
         epochs: Times a round decodes every frame.
         tallies: Frames by source device.
-        subscribers: Source devices that each edge receives, by its key; None for all.
-        reports: Newest report of each edge, by its key.
+        subscribers: Source devices that each connected edge receives, by its key; None for all.
+        reports: Newest report of each edge, by its key; those of connected edges count.
         detector_bytes: Bytes of the newest published weights, if any.
         encode_s_per_frame: Seconds a frame of all encoders together, if measured.
         fog_training_s: Seconds of the fog's last round, if any.
@@ -91,7 +91,7 @@ class Planner:
             for device, tally in sorted(self.tallies.items())
             if tally.frames
         )
-        reports = list(self.reports.values())
+        reports = [report for key, report in self.reports.items() if key in self.subscribers]
         rates = Rates(
             uplink_bytes_per_s=_mean([r.uplink_bytes_per_second for r in reports]),
             downlink_bytes_per_s=_mean([r.downlink_bytes_per_second for r in reports]),

@@ -154,3 +154,23 @@ def test_content_that_cannot_be_read_for_a_moment_is_not_said_to_be_absent(fog, 
     fog.say(Fetch(digest, 0, 100))
     fog.until(lambda: fog.messages(Chunk))
     assert fog.messages(Chunk)[0].payload == b"weights"
+
+
+def test_the_planner_counts_the_connected_edges_only(tmp_path, store, hello):
+    fog = Fog(tmp_path, fill(store, 2, jpeg_bytes=1000))
+
+    def receivers():
+        fog.node.plan()
+        return fog.node.status()["plan"].get("mean_receivers")
+
+    for key in (ONE, TWO):
+        fog.say(hello, key)
+    fog.until(lambda: receivers() == 1.0)
+    fog.node.state.unreachable(TWO.encode(), TWO)
+    assert receivers() == 0.0
+    fog.say(hello, TWO)
+    assert receivers() == 1.0
+    for key in (ONE, TWO):
+        fog.node.state.unreachable(key.encode(), key)
+    assert receivers() == 1.0, "the last plan stands while nobody is connected"
+    fog.close()

@@ -38,6 +38,15 @@ def test_rates_are_means_of_what_edges_measured():
     assert rates.epochs == 3
 
 
+def test_what_an_edge_measured_counts_while_it_is_connected():
+    state = planner()
+    state.reports = {key: Report(uplink_bytes_per_second=rate) for key, rate in (("a", 100.0), ("b", 300.0))}
+    del state.subscribers["b"]
+    assert state.deployment().rates.uplink_bytes_per_s == 100.0
+    state.subscribers["b"] = None
+    assert state.deployment().rates.uplink_bytes_per_s == 200.0
+
+
 def test_there_is_no_plan_before_enough_was_measured():
     state = planner(min_frames=21)
     assert not state.update()
