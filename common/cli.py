@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from common import __version__
@@ -17,6 +18,7 @@ __all__ = [
     "Command",
     "add_json",
     "build_parser",
+    "make_folder",
     "print_json",
     "progress",
     "run_command",
@@ -77,6 +79,25 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
     except Exception as error:  # the last line of defence: never a traceback at a user
         sentence = f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback"
         return _fail(parser.prog, sentence, 1, arguments)
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder ``path``, made with its parents when it is missing.
+
+    Raises:
+        UsageError: It cannot be made, because a file is in the way or for lack of rights.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (
+            "a file is in the way"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
+        raise UsageError(f"cannot make the folder {folder}: {reason}") from error
+    return folder
 
 
 def yield_while_waiting() -> None:

@@ -14,6 +14,10 @@ DEFAULT_CLASS = "object"
 """Class name of the boxes of single-object tracks, which name no class."""
 
 
+MAX_EDGE = 1e7
+"""Largest coordinate of a box's edge, pixels: far beyond any image, and safe to compute with."""
+
+
 def content_digest(data: bytes) -> bytes:
     """SHA-256 of ``data`` (32 bytes): the content hash used for frames, packets and blobs."""
     return hashlib.sha256(data).digest()
@@ -29,7 +33,7 @@ class Box:
         name: Class name.
 
     Raises:
-        BoxError: An edge is NaN or infinite, or the size is not positive.
+        BoxError: An edge is NaN, infinite or beyond MAX_EDGE, or the size is not positive.
     """
 
     x0: float
@@ -42,6 +46,8 @@ class Box:
         edges = (self.x0, self.y0, self.x1, self.y1)
         if not all(math.isfinite(v) for v in edges):
             raise BoxError(f"box {edges} has an edge that is not a finite number")
+        if max(map(abs, edges)) > MAX_EDGE:
+            raise BoxError(f"box {edges} has an edge beyond {MAX_EDGE:,.0f} pixels")
         if self.x1 <= self.x0 or self.y1 <= self.y0:
             raise BoxError(f"box {edges} has no positive width and height")
 

@@ -6,17 +6,21 @@ import argparse
 import re
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.cli import add_json, print_json, progress
-from common.errors import DatasetError, UsageError
+from common.bitstream import Packet
+from common.cli import add_json, make_folder, print_json, progress
+from common.errors import DatasetError, PacketError, PacketFormatError, UsageError
 from edge_node.packet_files import find_packets, read_packet
 
 __all__ = ["add_parser", "decode_files"]
 
 BATCH = 16
-"""Packets decoded together: enough to fill groups, and at most 16 pictures in memory."""
+"""Packets decoded together at most: enough to fill groups."""
+BATCH_PIXELS = 8 << 20
+"""Output pixels decoded together, unless one picture alone has more; each takes about 20 bytes."""
 MAX_SIDE = 8192
 """Largest output width or height, pixels."""
 
@@ -36,7 +40,9 @@ def add_parser(subparsers: Any) -> None:
 
 def _decode(arguments: argparse.Namespace) -> int:
     size = _size(arguments.size) if arguments.size else None
-    report = decode_files(arguments.path, arguments.out, size, device=arguments.device, quiet=arguments.json)
+    report, damaged = decode_files(
+        arguments.path, arguments.out, size, device=arguments.device, quiet=arguments.json
+    )
     if arguments.json:
         print_json(report)
     else:
@@ -44,11 +50,13 @@ def _decode(arguments: argparse.Namespace) -> int:
             f"{report['frames']} frames -> {arguments.out}, "
             f"decoded at {report['frames_per_second']:.1f} frames a second\n"
         )
+    if damaged:
+        raise PacketFormatError(f"{len(damaged)} packets were passed over, the first because {damaged[0]}")
     return 0
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(1 <= side <= MAX_SIDE for side in size):
         raise UsageError(f"--size {text!r} is not HEIGHTxWIDTH in pixels from 1 to {MAX_SIDE}, like 360x640")
@@ -62,12 +70,13 @@ def decode_files(
     *,
     device: str = "auto",
     quiet: bool = True,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     """Decode a packet, or every packet of a folder, to ``out/<same stem>.png``.
 
     Returns:
-        The JSON object of ``edge-node decode``. ``seconds`` and ``frames_per_second`` are of decoding alone,
-        from packets in memory to 8-bit RGB on the device; reading packets and writing PNG are not in them.
+        The JSON object of ``edge-node decode``, and a sentence for each damaged packet, which is passed over.
+        ``seconds`` and ``frames_per_second`` are of decoding alone, from packets in memory to RGB on the
+        device; reading packets and writing PNG are not in them.
     """
     import torch
 
@@ -77,25 +86,44 @@ def decode_files(
 
     place = resolve_device(device)
     files = find_packets(path)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    seconds = 0.0
-    batches = [files[at : at + BATCH] for at in range(0, len(files), BATCH)]
-    for batch in progress(batches, total=len(batches), title="decoding", quiet=quiet):
-        packets = [read_packet(file) for file in batch]
-        sizes = {(p.height, p.width) for p in packets} if size is None else {size}
-        for wanted in sorted(sizes):
-            chosen = [i for i, p in enumerate(packets) if size is not None or (p.height, p.width) == wanted]
-            begin = time.perf_counter()
-            pixels = to_bytes(compose_packets([packets[i] for i in chosen], wanted, device=place))
-            if place.type == "cuda":
-                torch.cuda.synchronize(place)
-            seconds += time.perf_counter() - begin
-            images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-            for index, image in zip(chosen, images, strict=True):
-                target = folder / f"{batch[index].stem}.png"
-                try:
-                    target.write_bytes(encode_png(image))
-                except OSError as error:
-                    raise DatasetError(f"cannot write {target}: {error.strerror or error}") from error
-    return {"frames": len(files), "seconds": seconds, "frames_per_second": len(files) / max(seconds, 1e-9)}
+    folder = make_folder(out)
+    seconds, done = 0.0, 0
+    damaged: list[str] = []
+    for batch in _batches(progress(files, total=len(files), title="decoding", quiet=quiet), size, damaged):
+        begin = time.perf_counter()
+        shape = size or (batch[0][1].height, batch[0][1].width)
+        pixels = to_bytes(compose_packets([packet for _, packet in batch], shape, device=place))
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        seconds += time.perf_counter() - begin
+        done += len(batch)
+        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        for (file, _), image in zip(batch, images, strict=True):
+            target = folder / f"{file.stem}.png"
+            try:
+                target.write_bytes(encode_png(image))
+            except OSError as error:
+                raise DatasetError(f"cannot write {target}: {error.strerror or error}") from error
+    report = {"frames": done, "seconds": seconds, "frames_per_second": done / max(seconds, 1e-9)}
+    return report, damaged
+
+
+def _batches(
+    files: Iterable[Path], size: tuple[int, int] | None, damaged: list[str]
+) -> Iterator[list[tuple[Path, Packet]]]:
+    """Neighbouring packets of one output size, bounded in number and pixels; damaged ones are set aside."""
+    batch: list[tuple[Path, Packet]] = []
+    for file in files:
+        try:
+            packet = read_packet(file)
+        except PacketError as error:
+            damaged.append(str(error))
+            continue
+        shape = size or (packet.height, packet.width)
+        full = (len(batch) + 1) * shape[0] * shape[1] > BATCH_PIXELS or len(batch) == BATCH
+        if batch and (full or (not size and shape != (batch[0][1].height, batch[0][1].width))):
+            yield batch
+            batch = []
+        batch.append((file, packet))
+    if batch:
+        yield batch

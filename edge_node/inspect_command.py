@@ -9,6 +9,7 @@ from typing import Any
 
 from common.bitstream import Network, Packet
 from common.cli import add_json, print_json
+from common.errors import PacketError, PacketFormatError
 from edge_node.packet_files import find_packets, read_packet
 
 __all__ = ["add_parser", "describe"]
@@ -25,12 +26,19 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    described = [describe(file, read_packet(file)) for file in find_packets(arguments.path)]
+    described, damaged = [], []
+    for file in find_packets(arguments.path):
+        try:
+            described.append(describe(file, read_packet(file)))
+        except PacketError as error:
+            damaged.append(str(error))
     if arguments.json:
         print_json({"packets": described})
     else:
         for entry in described:
             sys.stdout.write(_sentence(entry))
+    if damaged:
+        raise PacketFormatError(f"{len(damaged)} packets were passed over, the first because {damaged[0]}")
     return 0
 
 

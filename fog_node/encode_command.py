@@ -10,18 +10,30 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.cli import add_json, print_json, progress
+from pydantic import ValidationError
+
+from common.cli import add_json, make_folder, print_json, progress
 from common.config import load_settings
 from common.errors import DatasetError, EncodeError, UsageError
 from common.frame import Frame
 from fog_node.encoder_settings import PROFILES, EncoderSettings
 
 if TYPE_CHECKING:
+    import torch
+
     from fog_node.encoder import FrameEncoder
 
 __all__ = ["add_parser", "encode_source"]
 
 PACKET_SUFFIX = ".rinr"
+OPTIONS = {
+    "profile": "--profile",
+    "background_psnr": "--background-psnr",
+    "object_psnr": "--object-psnr",
+    "width": "--width",
+    "time_budget_s": "--time-budget",
+}
+"""The option that sets each setting."""
 TEMPORARY_SUFFIX = ".partial"
 """Of a packet being written; a leftover of a killed run is removed by the next."""
 
@@ -32,7 +44,9 @@ def add_parser(subparsers: Any) -> None:
         "encode", help="encode frames to packet files", description="Encode frames to packet files."
     )
     parser.add_argument("source", metavar="SRC", help="sequence, data set or image folder, CSV or video")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the packets; resumes there")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder of the packets; a stopped run resumes there"
+    )
     parser.add_argument("--format", help="layout of SRC; found by looking when not named")
     parser.add_argument("--config", metavar="YAML", help="encoder settings, as in configs/encoder.yaml")
     parser.add_argument("--profile", choices=PROFILES, help="representation (default: siren)")
@@ -50,6 +64,8 @@ def add_parser(subparsers: Any) -> None:
 def _encode(arguments: argparse.Namespace) -> int:
     if arguments.max_frames is not None and arguments.max_frames < 1:
         raise UsageError(f"--max-frames is {arguments.max_frames}; it must be at least 1")
+    if arguments.threads < 0:
+        raise UsageError(f"--threads is {arguments.threads}; it must be at least 0")
     report, missed = encode_source(
         arguments.source,
         arguments.out,
@@ -72,23 +88,14 @@ def _encode(arguments: argparse.Namespace) -> int:
 def _settings(arguments: argparse.Namespace) -> EncoderSettings:
     """Settings of the file, changed by what the command line names."""
     base = load_settings(arguments.config, EncoderSettings) if arguments.config else EncoderSettings()
-    named = {
-        "profile": arguments.profile,
-        "background_psnr": arguments.background_psnr,
-        "object_psnr": arguments.object_psnr,
-        "width": arguments.width,
-        "time_budget_s": arguments.time_budget,
-    }
+    named = {key: getattr(arguments, option[2:].replace("-", "_")) for key, option in OPTIONS.items()}
     changed = {key: value for key, value in named.items() if value is not None}
     try:
         return EncoderSettings.model_validate({**base.model_dump(), **changed})
-    except ValueError as error:
-        raise UsageError(f"the encoder cannot use these options: {_first_line(error)}") from error
-
-
-def _first_line(error: ValueError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:3])
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
+        raise UsageError(f"{option} is {first['input']}: {first['msg'].lower()}") from error
 
 
 def encode_source(
@@ -104,28 +111,32 @@ def encode_source(
 ) -> tuple[dict[str, Any], list[str]]:
     """Encode every frame of ``source`` that has no packet in ``out`` yet; measure all by decoding the files.
 
-    A packet that is there is kept when it holds the same frame at the same size, so a stopped run resumes.
+    A packet that is there is kept when it holds the same frame and labels at the same size and is on target,
+    so a stopped run resumes. A frame that cannot be encoded does not keep the others from being written.
 
     Returns:
         The JSON object of ``fog-node encode``, and a line for each frame that is off target, with its dB.
 
     Raises:
         DatasetError: The source holds no frame, or two frames have one name.
-        EncodeError: A frame cannot be encoded, or a file in ``out`` is another frame's packet.
+        EncodeError: Frames cannot be encoded, or a file in ``out`` is in the way of a packet.
+        UsageError: ``out`` cannot be made, or ``layout`` is unknown.
     """
-    from common.datasets import open_source
+    from common.datasets import FORMATS, open_source
     from fog_node.encoder import FrameEncoder
     from fog_node.packet_quality import QualityTally
 
     begin = time.monotonic()
+    if layout is not None and layout not in FORMATS:
+        raise UsageError(f"unknown format {layout!r}; known: {', '.join(FORMATS)}")
     frames = open_source(source, layout, max_frames=max_frames)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(out)
     for leftover in folder.glob(f"*{PACKET_SUFFIX}{TEMPORARY_SUFFIX}"):
         leftover.unlink()
     encoder = FrameEncoder(settings, device, threads)
     tally = QualityTally(settings, encoder.device)
     names: set[str] = set()
+    failed: dict[str, str] = {}
     shown = progress(frames, total=frames.length, title="encoding", quiet=quiet)
     for batch in _batches(shown, settings.batch_frames):
         for frame in batch:
@@ -134,10 +145,17 @@ def encode_source(
                     f"two frames of {source} are called {frame.name}; encode them from separate sources"
                 )
             names.add(frame.name)
-        missing = [f for f in batch if not _is_done(folder / f"{f.name}{PACKET_SUFFIX}", f, settings)]
-        _encode_batch(encoder, missing, folder)
+        paths = {frame.name: folder / f"{frame.name}{PACKET_SUFFIX}" for frame in batch}
+        missing = [f for f in batch if not _is_done(paths[f.name], f, settings, encoder.device)]
+        failed |= _encode_batch(encoder, missing, folder)
         for frame in batch:
-            tally.add(frame, (folder / f"{frame.name}{PACKET_SUFFIX}").read_bytes())
+            if frame.name not in failed:
+                tally.add(frame, paths[frame.name].read_bytes())
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise EncodeError(
+            f"{len(failed)} of {len(names)} frames cannot be encoded; the first, {name}, because {reason}"
+        )
     if not names:
         raise DatasetError(f"{source} holds no frame")
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -145,7 +163,7 @@ def encode_source(
         "frames": len(names),
         "objects": tally.objects,
         "bytes_total": total,
-        "bytes_per_frame": total / len(names),
+        "bytes_per_frame": tally.bytes / len(names),
         "background_psnr_db": tally.background_psnr_db,
         "object_psnr_db": tally.object_psnr_db,
         "seconds": time.monotonic() - begin,
@@ -162,30 +180,50 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _is_done(path: Path, frame: Frame, settings: EncoderSettings) -> bool:
-    """Whether ``path`` already holds this frame's packet, written with these targets in view."""
+def _is_done(path: Path, frame: Frame, settings: EncoderSettings, device: torch.device) -> bool:
+    """Whether ``path`` holds this very frame, with these labels, at this size and on target.
+
+    A packet of the frame that was made with other settings or labels, is off target or damaged is replaced.
+
+    Raises:
+        EncodeError: The file is something else, which is never overwritten.
+    """
     from common.bitstream import decode_packet
+    from common.bitstream.codec import FORMAT_VERSION, MAGIC
     from common.errors import PacketError
+    from common.images import scaled_size
+    from fog_node.encoder import coded_labels
+    from fog_node.packet_quality import on_target, packet_quality
 
     if not path.exists():
         return False
+    data = path.read_bytes()
+    if data[: len(MAGIC) + 1] != MAGIC + bytes([FORMAT_VERSION]):
+        raise EncodeError(f"{path} is no packet of this version; name an empty folder with --out")
     try:
-        packet = decode_packet(path.read_bytes())
+        packet = decode_packet(data)
     except PacketError:
-        return False  # cut off while it was written by another program, or damaged: written again
-    if packet.source_digest != frame.digest or packet.labelled != frame.labelled:
+        return False
+    if packet.source_digest != frame.digest:
         raise EncodeError(f"{path} is the packet of another frame; name an empty folder with --out")
-    return packet.width == settings.width and packet.profile == settings.profile
+    width, height, scale = scaled_size(frame.width, frame.height, settings.width)
+    wanted = (settings.profile, width, frame.labelled, frame.validation)
+    if (packet.profile, packet.width, packet.labelled, packet.validation) != wanted:
+        return False
+    if packet.boxes != tuple(coded_labels(frame, scale, width, height)):
+        return False
+    return on_target(settings, *packet_quality(frame, data, device))
 
 
-def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> None:
+def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> dict[str, str]:
+    """Encode and write frames; why each frame failed, by name."""
     from fog_node.encoder import EncodeFailure
 
-    if not frames:
-        return
-    for frame, result in zip(frames, encoder.encode(frames), strict=True):
+    failed: dict[str, str] = {}
+    for frame, result in zip(frames, encoder.encode(frames) if frames else [], strict=True):
         if isinstance(result, EncodeFailure):
-            raise EncodeError(f"frame {frame.name} cannot be encoded: {result.reason}")
+            failed[frame.name] = result.reason
+            continue
         path = folder / f"{frame.name}{PACKET_SUFFIX}"
         temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
         try:
@@ -194,6 +232,7 @@ def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> N
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise EncodeError(f"cannot write {path}: {error.strerror or error}") from error
+    return failed
 
 
 def _summary(report: dict[str, Any], out: str) -> str:

@@ -25,7 +25,7 @@ from fog_node.encoder_settings import EncoderSettings
 from fog_node.ladder import Climb, Deadline, Fitted, architectures, psnr_db
 from fog_node.size_choice import background_rung, object_rung
 
-__all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder"]
+__all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
 
 MARGIN_DB = 0.03
 """Aim above the target: rounding to 8 bits costs up to this much, and the target is judged after it."""
@@ -76,6 +76,12 @@ class _Work:
     objects: dict[int, tuple[float, Fitted]] = field(default_factory=dict)
 
 
+def coded_labels(frame: Frame, scale: float, width: int, height: int) -> list[Box]:
+    """The boxes of ``frame`` as its packet holds them: scaled, clipped, in steps of 1/16 coded pixel."""
+    scaled = (box.scaled(scale, scale) for box in frame.boxes)
+    return [kept for box in scaled if (kept := label_box(box, width, height)) is not None]
+
+
 class FrameEncoder:
     """Encodes frames of any devices in batches; remembers each device's last background.
 
@@ -121,16 +127,14 @@ class FrameEncoder:
 
     def _prepare(self, frame: Frame) -> _Work:
         header = image_header(frame.image)
-        width, height, _ = scaled_size(header.width, header.height, self._settings.width)
+        width, height, scale = scaled_size(header.width, header.height, self._settings.width)
         if height > MAX_SIDE:
             raise ImageError(
                 f"a frame of {header.width}x{header.height} pixels would be {height} pixels high at a coded "
                 f"width of {width}; at most {MAX_SIDE} fit a packet"
             )
         image, _ = scale_to_width(decode_image(frame.image), self._settings.width)
-        scale = width / frame.width
-        scaled = (box.scaled(scale, scale) for box in frame.boxes)
-        boxes = [kept for box in scaled if (kept := label_box(box, width, height)) is not None]
+        boxes = coded_labels(frame, scale, width, height)
         regions = [region for box in boxes if (region := box.region(width, height)) is not None]
         return _Work(frame, image, boxes, regions)
 

@@ -13,7 +13,7 @@ from common.inr.decode import compose_packets
 from common.quality import frame_quality
 from fog_node.encoder_settings import EncoderSettings
 
-__all__ = ["QualityTally", "packet_quality"]
+__all__ = ["QualityTally", "on_target", "packet_quality"]
 
 
 def packet_quality(
@@ -26,6 +26,12 @@ def packet_quality(
     regions = [r for b in frame.boxes if (r := b.scaled(scale, scale).region(width, height)) is not None]
     decoded = to_bytes(compose_packets([parsed], device=device))[0].permute(1, 2, 0).cpu().numpy()
     return frame_quality(decoded, image, regions)
+
+
+def on_target(settings: EncoderSettings, background: float | None, objects: list[float]) -> bool:
+    """Whether the background (None: there is none) and every object reach the targets, all in dB."""
+    reached = background is None or background >= settings.background_psnr
+    return reached and all(db >= settings.object_psnr for db in objects)
 
 
 class QualityTally:
@@ -42,6 +48,7 @@ class QualityTally:
         self._backgrounds: list[float] = []
         self._objects: list[float] = []
         self.reached = 0
+        self.bytes = 0
         self.missed: list[str] = []
 
     def add(self, frame: Frame, packet: bytes) -> None:
@@ -49,8 +56,8 @@ class QualityTally:
         background, objects = packet_quality(frame, packet, self._device)
         self._backgrounds += [] if background is None else [background]
         self._objects += objects
-        on_target = background is None or background >= self._settings.background_psnr
-        if on_target and all(db >= self._settings.object_psnr for db in objects):
+        self.bytes += len(packet)
+        if on_target(self._settings, background, objects):
             self.reached += 1
         else:
             inside = ", ".join(f"{db:.2f}" for db in objects) or "-"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.cli import add_json, print_json
+from common.cli import add_json, make_folder, print_json
 
 __all__ = ["add_parser", "run_scenario"]
 
@@ -44,7 +44,7 @@ def run_scenario(path: str, out: Path) -> dict[str, Any]:
 
     scenario = load_cost_scenario(path)
     answer = plan(scenario.deployment())
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     result = {
         "scenario": scenario.model_dump(),
         "plan": answer.to_json(),

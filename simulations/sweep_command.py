@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.cli import add_json, print_json
+from common.cli import add_json, make_folder, print_json
 
 __all__ = ["add_parser", "sweep_scenario"]
 
@@ -21,10 +21,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--over",
         metavar="key=a,b,c",
-        action="append",
+        action="extend",
+        nargs="+",
         required=True,
         help="values for a key of the scenario (rates.uplink_bytes_per_s for one inside rates); "
-        "may be given several times, for all combinations",
+        "several keys give all combinations",
     )
     parser.add_argument("--out", metavar="DIR", required=True, type=Path, help="folder for figures and plots")
     add_json(parser)
@@ -49,7 +50,7 @@ def sweep_scenario(path: str, over: list[str], out: Path) -> dict[str, Any]:
     axes = parse_over(over)
     points = [(keys, plan(s.deployment())) for keys, s in swept(load_cost_scenario(path), axes)]
     rows = [plan_row(keys, answer) for keys, answer in points]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_csv(out / "sweep.csv", rows)
     result = {
         "over": dict(axes),

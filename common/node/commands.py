@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import add_json, print_json
+from common.errors import ResidualInrError
 
 __all__ = ["add_config", "add_keygen", "add_status", "set_up_logging"]
 
@@ -64,7 +65,9 @@ def add_status(subparsers: argparse._SubParsersAction[Any], example: str, read: 
             print_json(status)
         else:
             sys.stdout.write("\n".join(_lines(status, "")) + "\n")
-        return 0 if status["alive"] else 1
+        if status["alive"]:
+            return 0
+        raise ResidualInrError(f"the node of {arguments.config} is not running; this is how it stood last")
 
     parser.set_defaults(command=command)
 

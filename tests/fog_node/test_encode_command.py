@@ -131,6 +131,67 @@ def test_another_frames_packet_is_never_overwritten(run, sequence, tmp_path):
     assert "packet of another frame" in err
 
 
+def test_new_labels_and_missed_targets_are_encoded_again(run, sequence, tmp_path):
+    packets = tmp_path / "packets"
+    one = ["encode", sequence, "--out", packets, *FAST, "--max-frames", 1, "--json"]
+    run(fog_node, *one)
+    first = (packets / "0001.rinr").read_bytes()
+    run(fog_node, *one)
+    assert (packets / "0001.rinr").read_bytes() == first
+    (sequence / "groundtruth_rect.txt").write_text("5,5,30,30\n21,11,30,30\n31,11,30,30\n")
+    run(fog_node, *one)
+    second = (packets / "0001.rinr").read_bytes()
+    assert second != first
+    _, out, _ = run(edge_node, "inspect", packets, "--json")
+    assert json.loads(out)["packets"][0]["boxes"][0]["x0"] == 4
+    _, out, _ = run(fog_node, *one, "--background-psnr", 24)
+    assert json.loads(out)["background_psnr_db"] >= 24
+
+
+@pytest.mark.parametrize("content", [b"notes of somebody", b"RINR\x02 a packet from the future"])
+def test_what_is_in_the_way_is_never_overwritten(run, sequence, tmp_path, content):
+    (tmp_path / "packets").mkdir()
+    path = tmp_path / "packets" / "0001.rinr"
+    path.write_bytes(content)
+    code, _, err = run(fog_node, "encode", sequence, "--out", tmp_path / "packets", *FAST)
+    assert code == 1
+    assert "no packet of this version" in err
+    assert path.read_bytes() == content
+
+
+def test_one_bad_frame_does_not_keep_the_others(run, sequence, tmp_path):
+    good = sequence / "img" / "0002.jpg"
+    data = good.read_bytes()
+    (sequence / "img" / "0002.jpg").write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+    code, _, err = run(fog_node, "encode", sequence, "--out", tmp_path / "o", *FAST)
+    assert code == 1
+    assert "1 of 3 frames cannot be encoded; the first, 0002" in err
+    assert sorted(p.stem for p in (tmp_path / "o").iterdir()) == ["0001", "0003"]
+
+
+def test_one_damaged_packet_does_not_keep_the_others(run, sequence, tmp_path):
+    packets = tmp_path / "packets"
+    run(fog_node, "encode", sequence, "--out", packets, *FAST)
+    path = packets / "0002.rinr"
+    path.write_bytes(path.read_bytes()[:-20])
+    code, out, err = run(edge_node, "decode", packets, "--out", tmp_path / "o", "--json")
+    assert code == 1
+    assert json.loads(out)["frames"] == 2
+    assert "1 packets were passed over" in err
+    assert "0002.rinr" in err
+    code, out, err = run(edge_node, "inspect", packets, "--json")
+    assert code == 1
+    assert len(json.loads(out)["packets"]) == 2
+
+
+def test_bytes_a_frame_are_of_the_frames_of_the_run(run, sequence, tmp_path):
+    run(fog_node, "encode", sequence, "--out", tmp_path / "o", *FAST)
+    _, out, _ = run(fog_node, "encode", sequence, "--out", tmp_path / "o", *FAST, "--max-frames", 1, "--json")
+    report = json.loads(out)
+    assert report["bytes_per_frame"] == (tmp_path / "o" / "0001.rinr").stat().st_size
+    assert report["bytes_total"] == sum(p.stat().st_size for p in (tmp_path / "o").iterdir())
+
+
 def test_two_frames_of_one_name_are_refused(run, tmp_path):
     (tmp_path / "img").mkdir()
     for suffix in ("png", "jpg"):
@@ -153,10 +214,13 @@ def test_misses_are_listed_with_their_decibels(run, sequence, tmp_path):
     [
         (["encode", "nowhere", "--out", "o"], 1, "nowhere"),
         (["encode", "clip", "--out", "o", "--max-frames", "0"], 2, "--max-frames is 0"),
-        (["encode", "clip", "--out", "o", "--width", "5000"], 2, "width"),
+        (["encode", "clip", "--out", "o", "--width", "5000"], 2, "--width is 5000: input should be less"),
+        (["encode", "clip", "--out", "o", "--threads", "-1"], 2, "--threads is -1"),
+        (["encode", "clip", "--out", "clip/groundtruth_rect.txt"], 2, "a file is in the way"),
+        (["encode", "clip", "--out", "clip/groundtruth_rect.txt/x"], 2, "a file is in the way"),
         (["encode", "clip", "--out", "o", "--device", "cuda:42"], 2, "cuda:42"),
-        (["encode", "clip", "--out", "o", "--background-psnr", "nan"], 2, "background_psnr"),
-        (["encode", "clip", "--out", "o", "--format", "mpeg7"], 1, "mpeg7"),
+        (["encode", "clip", "--out", "o", "--background-psnr", "nan"], 2, "--background-psnr"),
+        (["encode", "clip", "--out", "o", "--format", "mpeg7"], 2, "mpeg7"),
     ],
 )
 def test_wrong_usage_is_one_sentence(run, sequence, tmp_path, monkeypatch, arguments, code, sentence):
@@ -190,7 +254,7 @@ def test_what_is_no_packet_is_refused_by_name(run, tmp_path, content, sentence):
         assert sentence in err
 
 
-@pytest.mark.parametrize("size", ["0x5", "360", "99999x10", "axb"])
+@pytest.mark.parametrize("size", ["٣x٣", "0x5", "360", "99999x10", "axb"])
 def test_an_impossible_output_size_is_wrong_usage(run, tmp_path, size):
     code, _, err = run(edge_node, "decode", tmp_path, "--out", tmp_path / "o", "--size", size)
     assert code == 2
