@@ -15,6 +15,9 @@ from fog_node.settings import FogTrainingSettings, PlannerSettings
 
 __all__ = ["Planner", "Tally"]
 
+SMALLEST_RATE = 1e-6
+"""Bytes or frames a second, or seconds, below which a reported figure is no measurement."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -98,7 +101,7 @@ class Planner:
             shared_medium=self.settings.shared_medium,
             encode_s_per_frame=self.encode_s_per_frame,
             decode_frames_per_s=_mean([r.decode_frames_per_second for r in reports]),
-            edge_training_s=max((r.training_seconds for r in reports if r.training_seconds), default=None),
+            edge_training_s=max(_measured([r.training_seconds for r in reports]), default=None),
             fog_training_s=self.fog_training_s,
             epochs=self.epochs,
         )
@@ -150,6 +153,11 @@ class Planner:
         )
 
 
+def _measured(values: Sequence[float | None]) -> list[float]:
+    """Those that are measurements: an edge may send what it likes, and must not stop the planner with it."""
+    return [value for value in values if value is not None and value >= SMALLEST_RATE]
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value]
+    known = _measured(values)
     return fmean(known) if known else None

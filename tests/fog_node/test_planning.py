@@ -38,6 +38,20 @@ def test_rates_are_means_of_what_edges_measured():
     assert rates.epochs == 3
 
 
+def test_an_absurd_report_does_not_stop_the_planner():
+    state = planner()
+    tiny = Report(
+        uplink_bytes_per_second=5e-324,
+        downlink_bytes_per_second=0.0,
+        decode_frames_per_second=5e-324,
+        training_seconds=5e-324,
+    )
+    state.reports = {"a": tiny, "b": Report(uplink_bytes_per_second=300.0)}
+    assert state.update()
+    assert state.deployment().rates.uplink_bytes_per_s == 300.0
+    assert state.deployment().rates.edge_training_s is None
+
+
 def test_what_an_edge_measured_counts_while_it_is_connected():
     state = planner()
     state.reports = {key: Report(uplink_bytes_per_second=rate) for key, rate in (("a", 100.0), ("b", 300.0))}
