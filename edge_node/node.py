@@ -265,6 +265,7 @@ class EdgeNode:
             "recording": {
                 "state": recorder.state,
                 "source": recorder.source,
+                "skipped": recorder.skipped,
                 "problems": list(recorder.problems),
             },
             "outbox": {

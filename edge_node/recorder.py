@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.datasets import open_source
-from common.errors import DatasetError, ResidualInrError, StoreFullError, WireError
+from common.errors import DatasetError, ImageError, ResidualInrError, StoreFullError, WireError
 from common.frame import Frame, FrameIdentity, in_validation_block
 from common.images import ImageLimits, decode_image, encode_jpeg, image_header
 from common.node.settings import resolve
@@ -38,12 +38,14 @@ class RecorderStatus:
         state: waiting, recording, full, done or stopped.
         source: Path of the present source; empty when done.
         recorded: Frames given to the outbox by this process.
+        skipped: Frames left out because their image or label cannot be read or uploaded.
         problems: One sentence for each source that could not be recorded to its end.
     """
 
     state: str = "waiting"
     source: str = ""
     recorded: int = 0
+    skipped: int = 0
     problems: tuple[str, ...] = ()
 
 
@@ -51,7 +53,7 @@ class Recorder:
     """Records the sources in order, each once, in a thread of its own.
 
     A frame's key in the outbox is its source and its place there, so frames recorded before a crash are
-    passed over.
+    passed over. A frame that cannot be read or uploaded is left out, and tried again at the next start.
 
     Args:
         settings: The edge's settings.
@@ -112,23 +114,38 @@ class Recorder:
     def _record(self, source: SourceSettings) -> None:
         path = resolve(self._base, source.path)
         detector = self._settings.training.detector
+        warned = False
+
+        def leave_out(sentence: str) -> None:
+            nonlocal warned
+            if not warned:
+                _log.warning("%s: frames that cannot be used are left out; the first: %s", path, sentence)
+            warned = True
+            self.status = replace(self.status, skipped=self.status.skipped + 1)
+
         frames = open_source(
             path,
             format=source.format,
             classes=None if source.labels == "none" else detector.classes,
             max_frames=source.max_frames,
             class_map=detector.class_map,
+            skip_unreadable=True,
+            on_skip=leave_out,
             limits=_limits(self._settings),
         )
         interval = 1 / source.frames_per_second if source.frames_per_second else 0.0
         due = time.monotonic()
-        for index, frame in enumerate(frames):
+        for frame in frames:
             if self._stop.is_set():
                 return
-            key = f"{path.resolve()}#{index}"
+            key = f"{path.resolve()}#{frames.place}"
             if self._store.recorded(key) is not None:
                 continue
-            ready = uploadable(frame, source, self._settings)
+            try:
+                ready = uploadable(frame, source, self._settings)
+            except (ImageError, DatasetError) as error:
+                leave_out(str(error))
+                continue
             if interval:
                 if self._stop.wait(max(0.0, due - time.monotonic())):
                     return

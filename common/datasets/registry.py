@@ -84,6 +84,7 @@ def open_source(
     block: int = 100,
     held_out: int = 20,
     skip_unreadable: bool = False,
+    on_skip: Callable[[str], None] | None = None,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> FrameSource:
     """Frames of a source, read lazily.
@@ -97,7 +98,9 @@ def open_source(
         split: Which part of a data set that states its own split (YOLO).
         block: Frames a block of the validation split.
         held_out: Validation frames at the end of each block.
-        skip_unreadable: Leave out and count images that cannot be read, instead of raising ImageError.
+        skip_unreadable: Leave out and count images, and label files of single images, that cannot be read,
+            instead of stopping at the first.
+        on_skip: Called with a sentence for each frame that is left out so.
         limits: What one image may cost.
 
     Raises:
@@ -121,6 +124,7 @@ def open_source(
         block=block,
         held_out=held_out,
         skip_unreadable=skip_unreadable,
+        on_skip=on_skip,
         limits=limits,
     )
     return READERS[_ALIASES.get(format, format)].open(path, options)

@@ -48,7 +48,9 @@ class ReadOptions:
         split: Which part of a data set that states its own split: ``train``, ``val`` or ``all``.
         block: Frames a block of the validation split.
         held_out: Validation frames at the end of each block.
-        skip_unreadable: Leave out and count images that cannot be read, instead of stopping at the first.
+        skip_unreadable: Leave out and count images, and label files of single images, that cannot be read,
+            instead of stopping at the first.
+        on_skip: Called with a sentence for each frame that is left out so.
         limits: What one image may cost.
     """
 
@@ -59,6 +61,7 @@ class ReadOptions:
     block: int = 100
     held_out: int = 20
     skip_unreadable: bool = False
+    on_skip: Callable[[str], None] | None = None
     limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ class FrameSource(ABC):
         path: Where the frames come from.
         format: Name of the layout.
         skipped: What the last iteration left out and how often.
+        place: Place in the source of the newest frame given, from 0; frames that were left out count.
     """
 
     def __init__(self, path: Path, layout: str, options: ReadOptions) -> None:
@@ -101,6 +105,7 @@ class FrameSource(ABC):
         self.format = layout
         self.options = options
         self.skipped: Counter[str] = Counter()
+        self.place = 0
 
     @property
     @abstractmethod
@@ -120,8 +125,8 @@ class FrameSource(ABC):
         """Frames in order.
 
         Raises:
-            DatasetError: A label cannot be read, or its class is unknown.
-            BoxError: A box is no region.
+            DatasetError: A label cannot be read, unless these are skipped, or its class is unknown.
+            BoxError: A box is no region, unless these are skipped.
             ImageError: An image cannot be read, unless these are skipped.
         """
 
@@ -201,12 +206,16 @@ class StillSource(FrameSource):
         for index, entry in enumerate(self._entries):
             try:
                 data, width, height = self._read(entry.path)
-            except ImageError:
+                boxes = entry.labels(width, height)
+            except (ImageError, DatasetError, BoxError) as error:
                 if not self.options.skip_unreadable:
                     raise
-                self.skipped["unreadable images"] += 1
+                what = "images" if isinstance(error, ImageError) else "labels"
+                self.skipped[f"unreadable {what}"] += 1
+                if self.options.on_skip is not None:
+                    self.options.on_skip(str(error))
                 continue
-            boxes = entry.labels(width, height)
+            self.place = index
             yield Frame(
                 name=entry.name or entry.path.stem,
                 image=data,

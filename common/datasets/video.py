@@ -65,6 +65,7 @@ class VideoSource(FrameSource):
                         f"{self.path} has frames of {width}x{height} pixels, more than the limit of "
                         f"{self.options.limits.max_pixels:,}; scale it down or raise the limit"
                     )
+                self.place = index
                 rgb = np.ascontiguousarray(picture[..., ::-1], dtype=np.uint8)
                 yield Frame(
                     name=f"{index:06d}",

@@ -79,6 +79,45 @@ def test_a_source_of_another_class_ends_with_a_sentence_and_the_next_goes_on(sto
     assert len(outbox(store)) == 1
 
 
+def yolo(folder, photo, names):
+    write_frames(folder, photo, names)
+    (folder / "groundtruth_rect.txt").unlink()
+    (folder / "img").rename(folder / "images")
+    (folder / "labels").mkdir()
+    for name in names:
+        (folder / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / "data.yaml").write_text("names: [car]\ntrain: images\n")
+    return folder
+
+
+def test_frames_that_cannot_be_read_are_left_out_counted_and_warned_of_once(store, tmp_path, photo, caplog):
+    names = ["0", "1", "2", "3", "4"]
+    folder = yolo(tmp_path / "clip", photo, names)
+    image, label, crowd = (
+        folder / "images" / "1.jpg",
+        folder / "labels" / "2.txt",
+        folder / "labels" / "3.txt",
+    )
+    whole = image.read_bytes()
+    image.write_bytes(whole[:100])
+    label.write_text("no label")
+    crowd.write_text("0 0.5 0.5 0.2 0.2\n" * 1001)
+    settings = {"training": {"detector": {"classes": ["car"]}}}
+    recorder = record(store, tmp_path, [{"path": "clip"}], **settings)
+    assert recorder.status.skipped == 3
+    assert recorder.status.problems == ()
+    assert [frame.name for frame in outbox(store)] == ["0", "4"]
+    (warning,) = [entry.message for entry in caplog.records]
+    assert "1.jpg" in warning
+
+    # Mended, they are recorded at the next start, and no other frame is taken for one of them.
+    image.write_bytes(whole)
+    label.write_text("")
+    recorder = record(store, tmp_path, [{"path": "clip"}], **settings)
+    assert (recorder.status.recorded, recorder.status.skipped) == (2, 1)
+    assert [frame.name for frame in outbox(store)] == ["0", "4", "1", "2"]
+
+
 def test_a_source_may_wait_for_a_detector(store, tmp_path, photo):
     write_frames(tmp_path / "clip", photo, ["000"])
     sources = [{"path": "clip", "wait_for_detector": True}]

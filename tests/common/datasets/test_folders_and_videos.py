@@ -91,11 +91,18 @@ def test_unreadable_image_stops_or_is_counted(frames, photo, share):
     frames("shots", "2.jpg", data=data[: int(len(data) * share)])
     with pytest.raises(ImageError, match=r"2\.jpg: the JPEG .* truncated"):
         list(open_source(folder))
-    source = open_source(folder, skip_unreadable=True)
-    assert [frame.name for frame in source] == ["1", "3"]
-    assert source.skipped == {"unreadable images": 1}
-    assert [frame.name for frame in source] == ["1", "3"]
-    assert source.skipped == {"unreadable images": 1}
+    told = []
+    source = open_source(folder, skip_unreadable=True, on_skip=told.append)
+    for _ in range(2):
+        assert [(frame.name, source.place) for frame in source] == [("1", 0), ("3", 2)]
+        assert source.skipped == {"unreadable images": 1}
+    assert len(told) == 2
+    assert "2.jpg" in told[0]
+
+
+def test_place_of_a_video_frame_is_its_number(clip):
+    source = open_source(clip)
+    assert [source.place for _ in source] == [0, 1, 2, 3, 4]
 
 
 def test_image_beyond_the_byte_limit_is_refused(frames, jpeg):

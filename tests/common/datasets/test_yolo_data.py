@@ -119,3 +119,18 @@ def test_bad_label_is_named(data, line):
 def test_box_that_is_no_region_is_named(data, line):
     with pytest.raises(BoxError, match=r"a\.txt line 1"):
         list(open_source(data(label=line)))
+
+
+@pytest.mark.parametrize("label", ["no label", "7 0.5 0.5 0.2 0.2", "0 5 5 1 1"])
+def test_unreadable_label_file_stops_or_is_counted(data, label):
+    path = data(label=label)
+    with pytest.raises((DatasetError, BoxError), match=r"a\.txt line 1"):
+        list(open_source(path))
+    source = open_source(path, skip_unreadable=True)
+    assert [frame.name for frame in source] == ["b", "c"]
+    assert source.skipped == {"unreadable labels": 1}
+
+
+def test_unknown_class_stops_even_where_unreadable_labels_are_skipped(data):
+    with pytest.raises(DatasetError, match="class 'bus' is not one of car"):
+        list(open_source(data(), classes=["car"], skip_unreadable=True))
