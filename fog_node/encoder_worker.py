@@ -110,6 +110,15 @@ def _frame_encoder(start: StartEncoder) -> BatchEncoder:
     return encode
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Serve until told to stop; an error that says what is wrong is one sentence, not a traceback."""
     limit = int(sys.argv[1]) if len(sys.argv) > 1 else 64 * 1024 * 1024
-    sys.exit(serve(_frame_encoder, max_bytes=limit))
+    try:
+        return serve(_frame_encoder, max_bytes=limit)
+    except ResidualInrError as error:
+        sys.stderr.write(f"encoder: {error}\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,13 @@
 """The encoder process: its messages, and a batch in which one frame is bad."""
 
+import subprocess
+import sys
+
 import pytest
 
 from common.errors import EncodeError, MessageError
 from common.frame import Box, Frame, FrameIdentity
+from common.node.pipe import write_message
 from fog_node.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
@@ -98,3 +102,17 @@ def test_a_batch_too_large_for_the_machine_is_encoded_frame_by_frame():
         return [good]
 
     assert encode_each(encoder, [frame(0), frame(1)]) == [good, good]
+
+
+def test_a_device_that_is_not_there_is_one_sentence_and_no_traceback():
+    with subprocess.Popen(
+        [sys.executable, "-m", "fog_node.encoder_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        write_message(process.stdin, to_map(StartEncoder({}, "cuda:77", 1)), max_bytes=1 << 20)
+        err = process.stderr.read().decode()
+    assert process.returncode == 2
+    assert "cuda:77" in err
+    assert "Traceback" not in err
