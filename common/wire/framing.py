@@ -19,7 +19,6 @@ import msgpack
 import pydantic
 
 from common.errors import MessageError, MessageVersionError
-from common.wire import messages
 from common.wire.messages import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Message
 
 __all__ = ["MAX_HEADER_BYTES", "decode", "encode"]
@@ -158,7 +157,7 @@ def _check_values(value: Any, depth: int) -> None:
 
 def _schema(kind: type[Any]) -> type[pydantic.BaseModel]:
     """The annotations of a message class as a strict model."""
-    hints = typing.get_type_hints(kind, vars(messages), include_extras=True)
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields: dict[str, Any] = {
         f.name: (hints[f.name], ... if f.default is dataclasses.MISSING else f.default)
         for f in dataclasses.fields(kind)
