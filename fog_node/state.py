@@ -1,23 +1,20 @@
 """Who may do what, what is acknowledged and what is sent: the fog's pure state machine.
 
 Events are method calls with the time; each returns the instructions that follow from it. There is no
-socket, no thread and no clock in here. The encoder's part is :mod:`fog_node.encoding`, training's is
-:mod:`fog_node.training`.
+socket, no thread and no clock in here. Waiting uploads are in :mod:`fog_node.uploads`; the encoder's part
+is :mod:`fog_node.encoding`, training's is :mod:`fog_node.learner`.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Mapping, Sequence
 
-from common.errors import MessageVersionError, ResidualInrError, WireError
-from common.frame import Frame, FrameIdentity
+from common.errors import MessageVersionError, WireError
 from common.store.records import CommitOutcome, LogPage, RecordKind
 from common.wire.allow_list import Device
 from common.wire.credits import SendWindow
 from common.wire.messages import (
-    Accepted,
     CaughtUp,
     Chunk,
     Error,
@@ -30,15 +27,14 @@ from common.wire.messages import (
     Pong,
     Pull,
     RecordMessage,
-    Refused,
     Report,
     Upload,
     Welcome,
 )
-from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send
+from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
 from fog_node.sessions import Session, readable_devices
 from fog_node.settings import FogSettings
-from fog_node.upload_check import check_upload, error_code
+from fog_node.uploads import Uploads
 
 __all__ = ["FogState"]
 
@@ -76,11 +72,7 @@ class FogState:
         self._random = random.Random(seed)
         self._sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
-        self._queue: deque[Frame] = deque()
-        self._committing: tuple[Frame, ...] = ()
-        self._waiting_bytes = 0
-        self._full_until = 0.0
-        self._full_reason = ""
+        self._uploads = Uploads(settings, self._sessions)
         self._plan: Plan | None = None
         self._stopping = False
 
@@ -97,12 +89,12 @@ class FogState:
     @property
     def waiting_bytes(self) -> int:
         """Bytes of uploads in memory that wait for their commit."""
-        return self._waiting_bytes
+        return self._uploads.waiting_bytes
 
     @property
     def idle(self) -> bool:
         """Whether no upload waits for its commit."""
-        return not self._queue and not self._committing
+        return self._uploads.idle
 
     def received(self, routing_id: bytes, key: str, message: Message, now: float) -> list[Instruction]:
         """A message has come from the connection ``routing_id`` of the authenticated ``key``."""
@@ -118,7 +110,7 @@ class FogState:
         session.heard = now
         match message:
             case Upload():
-                return self._upload(session, message, now)
+                return self._uploads.received(session, message, now)
             case Pull():
                 wire = self._settings.wire
                 # Half the socket's queue is left to acknowledgements and chunks: a window that fits the
@@ -149,27 +141,7 @@ class FogState:
 
     def committed(self, outcomes: Sequence[CommitOutcome]) -> list[Instruction]:
         """The frames of the last :class:`Commit` are on disk, each with its outcome."""
-        frames, self._committing = self._committing, ()
-        self._full_until = 0.0
-        instructions: list[Instruction] = []
-        accepted: dict[tuple[str, int], list[int]] = {}
-        for frame, outcome in zip(frames, outcomes, strict=True):
-            identity = self._leave(frame)
-            if outcome is not CommitOutcome.CONFLICT:
-                accepted.setdefault((identity.device, identity.epoch), []).append(identity.number)
-                continue
-            sentence = (
-                f"frame {identity.number} was uploaded before with other content; "
-                "frame numbers are never reused: give it a new one"
-            )
-            instructions += self._refuse_late(identity, ErrorCode.CONFLICT, sentence, True)
-        for (key, epoch), numbers in accepted.items():
-            session = self._session_of(key, epoch)
-            if session is not None:
-                for start in range(0, len(numbers), 1000):
-                    answer = Accepted(epoch, tuple(numbers[start : start + 1000]))
-                    instructions.append(self._send(session, answer))
-        return [*instructions, *self._commit()]
+        return self._uploads.committed(outcomes)
 
     def commit_failed(self, sentence: str, *, full: bool, now: float) -> list[Instruction]:
         """Nothing of the last :class:`Commit` was stored.
@@ -177,17 +149,7 @@ class FogState:
         Every waiting upload is refused for now, so that the fog holds no images while its disk is full;
         the edges keep theirs and send them again later.
         """
-        frames = [*self._committing, *self._queue]
-        self._committing = ()
-        self._queue.clear()
-        self._full_until = now + self._settings.retry_full_s
-        self._full_reason = sentence
-        code = ErrorCode.FULL if full else ErrorCode.INTERNAL
-        instructions: list[Instruction] = []
-        for frame in frames:
-            identity = self._leave(frame)
-            instructions += self._refuse_late(identity, code, sentence, False)
-        return instructions
+        return self._uploads.commit_failed(sentence, full=full, now=now)
 
     def log_grew(self, last_position: int) -> list[Instruction]:
         """Records have been appended up to ``last_position``."""
@@ -268,11 +230,12 @@ class FogState:
             if session.read_again_at is not None and now >= session.read_again_at:
                 session.reading, session.read_again_at = False, None
                 pages += self._read_on(session)
-        return [*self._commit(), *pages]
+        return [*self._uploads.commit(), *pages]
 
     def stop(self) -> None:
         """Take nothing new; what waits is still committed and acknowledged."""
         self._stopping = True
+        self._uploads.stop()
 
     def farewell(self) -> list[Instruction]:
         """The last messages of all: every edge is told to connect again later."""
@@ -304,9 +267,7 @@ class FogState:
             window=SendWindow(hello.position if hello.log_id == self._log_id else 0),
             software=hello.software,
         )
-        waiting = [frame for frame in (*self._committing, *self._queue) if _device(frame) == key]
-        session.uploads = len(waiting)
-        session.upload_bytes = sum(len(frame.image) for frame in waiting)
+        self._uploads.count_waiting(session)
         self._sessions[key] = session
         self._numbers[session.number] = session
         wire = self._settings.wire
@@ -324,78 +285,6 @@ class FogState:
         )
         plan = [] if self._plan is None else [self._send(session, self._plan)]
         return [self._send(session, welcome), *plan]
-
-    def _upload(self, session: Session, upload: Upload, now: float) -> list[Instruction]:
-        identity = FrameIdentity(session.key, upload.epoch, upload.number)
-        if not session.may_upload:
-            sentence = (
-                f"the key {session.key} may not upload; run fog-node allow with --may-upload at the fog"
-            )
-            return self._refuse(session, identity, ErrorCode.NOT_ALLOWED, sentence, False)
-        if self._stopping:
-            return self._refuse(session, identity, ErrorCode.STOPPING, "the fog is stopping", False)
-        if now < self._full_until:
-            return self._refuse(session, identity, ErrorCode.FULL, self._full_reason, False)
-        if upload.epoch != session.epoch:
-            sentence = f"the upload is of epoch {upload.epoch}, its session of epoch {session.epoch}"
-            return self._refuse(session, identity, ErrorCode.BAD_MESSAGE, sentence, True)
-        size, limits = len(upload.payload), self._settings.limits
-        crowded = self._waiting_bytes > 0 and self._waiting_bytes + size > limits.waiting_bytes
-        own = (
-            session.upload_bytes + size > limits.upload_bytes
-            or session.uploads >= self._settings.wire.upload_window_frames
-        )
-        if crowded or (session.uploads and own):
-            sentence = "too many uploads wait for their commit; send fewer at a time"
-            return self._refuse(session, identity, ErrorCode.FULL, sentence, False)
-        try:
-            frame = check_upload(upload, session.key, self._settings)
-        except ResidualInrError as error:
-            return self._refuse(session, identity, error_code(error), str(error), True)
-        session.uploads += 1
-        session.upload_bytes += size
-        self._waiting_bytes += size
-        self._queue.append(frame)
-        return self._commit()
-
-    def _commit(self) -> list[Instruction]:
-        """One commit at a time: what arrives meanwhile forms the next group."""
-        if self._committing or not self._queue:
-            return []
-        count = min(len(self._queue), self._settings.limits.commit_frames)
-        self._committing = tuple(self._queue.popleft() for _ in range(count))
-        return [Commit(self._committing)]
-
-    def _leave(self, frame: Frame) -> FrameIdentity:
-        """A frame leaves the memory; its identity."""
-        device, size = _device(frame), len(frame.image)
-        self._waiting_bytes -= size
-        session = self._sessions.get(device)
-        if session is not None:
-            session.uploads -= 1
-            session.upload_bytes -= size
-        return _identity(frame)
-
-    def _session_of(self, key: str, epoch: int) -> Session | None:
-        """The session that waits for answers to uploads of this epoch.
-
-        A device that was set up anew counts from 0 again: it must not take an answer to its former frames
-        for one to those of the same number now.
-        """
-        session = self._sessions.get(key)
-        return session if session is not None and session.epoch == epoch else None
-
-    def _refuse_late(
-        self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
-    ) -> list[Instruction]:
-        session = self._session_of(identity.device, identity.epoch)
-        return [] if session is None else self._refuse(session, identity, code, sentence, permanent)
-
-    def _refuse(
-        self, session: Session, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
-    ) -> list[Instruction]:
-        answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent)
-        return [self._send(session, answer)]
 
     def _fetch(self, session: Session, message: Fetch) -> list[Instruction]:
         if session.fetches >= MAX_FETCHES:
@@ -436,13 +325,3 @@ class FogState:
 
 def _not_listed(key: str) -> str:
     return f"the key {key} is not on the fog's allow list; run fog-node allow there"
-
-
-def _identity(frame: Frame) -> FrameIdentity:
-    if frame.identity is None:
-        raise WireError(f"frame {frame.name!r} has no identity")
-    return frame.identity
-
-
-def _device(frame: Frame) -> str:
-    return _identity(frame).device
