@@ -33,6 +33,7 @@ from fog_node.encoding import (
 )
 from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send
 from fog_node.learner import Learner
+from fog_node.log_count import LogCount
 from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
@@ -43,12 +44,6 @@ __all__ = ["FogNode", "Sender"]
 
 Sender = Callable[[bytes, str, Message], bool]
 """(routing id, key, message) -> whether the connection took it; WireError when it breaks its schema."""
-
-SCAN_RECORDS = 256
-"""Records of one page when the log is counted after a start."""
-
-SCAN_BYTES = 8 << 20
-"""Payload bytes of such a page."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +82,6 @@ class FogNode:
         self.last_position = store.last_position
         self._log_id = store.log_id
         self._figures = Figures()
-        self._counted = False
         self._full = False
         self._bad_list = ""
         self.state = FogState(
@@ -130,7 +124,9 @@ class FogNode:
             mailbox=mailbox,
             on_published=self._published,
         )
-        self._count_log(0, self.last_position)
+        self._log_count = LogCount(
+            self._figures, store, self._reads, until=self.last_position, on_counted=self._train
+        )
 
     @property
     def settled(self) -> bool:
@@ -195,7 +191,7 @@ class FogNode:
         workers = max(1, self._settings.workers.workers)
         if self._figures.packets:
             self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers
-        if self._counted and self._planner.update() and self._planner.newest is not None:
+        if self._log_count.ended and self._planner.update() and self._planner.newest is not None:
             _log.info("plan: %s", self._planner.newest.sentence)
         message = self._planner.message()
         if message is not None:
@@ -379,33 +375,10 @@ class FogNode:
         self.last_position = max(self.last_position, last_position)
         self.perform(self.state.log_grew(self.last_position))
 
-    def _count_log(self, after: int, until: int) -> None:
-        """Count the frames encoded before this start, page by page behind other reads."""
-        kinds = (RecordKind.PACKET, RecordKind.TOMBSTONE)
-
-        def done(page: LogPage) -> None:
-            for record in page.records:
-                if record.position <= until:
-                    self._figures.add_record(record)
-            if page.more and page.through < until:
-                self._count_log(page.through, until)
-                return
-            self._counted = True
-            self._train()
-
-        def failed(error: Exception) -> None:
-            _log.error("frames of earlier runs are left out of the plan: %s", error)
-            self._counted = True
-
-        if after >= until:
-            self._counted = True
-            return
-        self._reads.run(lambda: self._store.read(after, SCAN_RECORDS, SCAN_BYTES, None, kinds), done, failed)
-
     def _train(self) -> None:
         """Tell the learner how many frames there are and whether it is the fog's turn."""
         self._planner.fog_training_s = self._learner.seconds
-        if self._counted:
+        if self._log_count.ended:
             planned = self._planner.strategy is Strategy.FOG
             self._learner.update(self._figures.trainable, self.last_position, planned=planned)
 
