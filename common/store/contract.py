@@ -16,6 +16,7 @@ again once there is room), ``StoreCorruptError`` (a record does not match its ch
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -33,27 +34,30 @@ from common.store.records import (
     RecordKind,
 )
 
-__all__ = ["EdgeStore", "FogStore", "TrainingView"]
+__all__ = ["Closable", "EdgeStore", "FogStore", "TrainingView"]
 
 
-class _Closable(Protocol):
-    """Opened once, closed once; a context manager."""
+class Closable(Protocol):
+    """Opened once, closed once; a context manager. Every implementation derives from it."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give up files and locks; further calls raise StoreError."""
         ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
-class TrainingView(_Closable, Protocol):
+class TrainingView(Closable, Protocol):
     """What the trainer reads, in its own process, while the daemon writes.
 
     Positions here are of this store's own record sequence: at a fog the log position, at an edge
@@ -95,7 +99,7 @@ class TrainingView(_Closable, Protocol):
         ...
 
 
-class FogStore(_Closable, Protocol):
+class FogStore(Closable, Protocol):
     """Uploads waiting to be encoded, and the append-only log."""
 
     @property
@@ -236,7 +240,7 @@ class FogStore(_Closable, Protocol):
         ...
 
 
-class EdgeStore(_Closable, Protocol):
+class EdgeStore(Closable, Protocol):
     """An edge's outbox of recorded frames and its inbox of records."""
 
     @property

@@ -31,6 +31,9 @@ PAGE_BYTES = 4096
 JOURNAL_LIMIT_BYTES = 64 << 20
 """The write-ahead log is cut back to this after a checkpoint."""
 
+STATE_SCHEMA = "CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+"""The table of numbers that every store keeps, see :meth:`Database.state`."""
+
 Role = str
 """``fog`` or ``edge``."""
 
@@ -44,7 +47,7 @@ class Database:
     Args:
         folder: The store's folder; made when missing, unless read-only.
         role: What kind of store it is; None takes what is there.
-        schema: SQL that creates the tables of version ``SCHEMA_VERSION``.
+        schema: SQL that creates the tables, beside ``state``, of version ``SCHEMA_VERSION``.
         settings: Bounds; None opens an existing store for reading beside its writer.
 
     Raises:
@@ -111,7 +114,8 @@ class Database:
                 connection.execute(f"PRAGMA max_page_count = {pages}")
             if fresh:
                 connection.executescript(
-                    f"BEGIN IMMEDIATE; {schema} PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
+                    f"BEGIN IMMEDIATE; {STATE_SCHEMA} {schema} "
+                    f"PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
                     f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 )
 

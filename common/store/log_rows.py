@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from common.errors import StoreCorruptError
+from common.frame import FrameIdentity
 from common.store.records import Record, RecordKind
-from common.store.rows import checksum, unsigned, verified
+from common.store.rows import checksum, json_text, signed, unsigned, verified
 
-__all__ = ["LOG_COLUMNS", "record_checksum", "record_of"]
+__all__ = ["LOG_COLUMNS", "log_row", "record_of"]
 
 LOG_COLUMNS = "position, kind, device, epoch, number, digest, size, meta"
 """The columns under a record's checksum, in the order that rows are passed here."""
 
 
-def record_checksum(row: tuple[Any, ...]) -> bytes:
-    """The checksum of these columns."""
-    return checksum(*row)
+def log_row(
+    position: int,
+    kind: RecordKind,
+    identity: FrameIdentity,
+    digest: bytes,
+    size: int,
+    meta: Mapping[str, Any],
+) -> tuple[Any, ...]:
+    """The columns ``LOG_COLUMNS`` of a record, and their checksum.
+
+    Raises:
+        StoreError: A number or the meta cannot be stored.
+    """
+    row = (
+        position,
+        kind.value,
+        identity.device,
+        signed(identity.epoch),
+        signed(identity.number),
+        digest,
+        size,
+        json_text(meta),
+    )
+    return (*row, checksum(*row))
 
 
 def record_of(row: tuple[Any, ...], check: bytes, payload: bytes | None) -> Record:
@@ -33,7 +56,7 @@ def record_of(row: tuple[Any, ...], check: bytes, payload: bytes | None) -> Reco
     """
     position, kind, device, epoch, number, digest, size, meta = row
     name = f"record {position}"
-    if record_checksum(row) != check:
+    if checksum(*row) != check:
         raise StoreCorruptError(f"{name} does not match its checksum")
     data = None if payload is None else verified(f"the payload of {name}", bytes(payload), digest)
     return Record(

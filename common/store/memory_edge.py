@@ -10,12 +10,10 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from common.errors import StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
-from common.store.contract import TrainingView
+from common.store.contract import Closable, TrainingView
 from common.store.memory_view import MemoryTrainingView
 from common.store.records import ApplyResult, Original, OutboxState, Record, RecordKind
 from common.store.rows import json_text, marked, signed, source_frame
@@ -36,7 +34,7 @@ class _Recorded:
         return bool(self.frame.image)
 
 
-class MemoryEdgeStore:
+class MemoryEdgeStore(Closable):
     """:class:`common.store.contract.EdgeStore` without a disk.
 
     Args:
@@ -59,17 +57,6 @@ class MemoryEdgeStore:
         self._position = 0
         self._folder = tempfile.TemporaryDirectory(prefix="residual-inr-incoming-")
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Refuse further calls."""

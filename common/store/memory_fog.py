@@ -7,12 +7,11 @@ import json
 import secrets
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from common.errors import IdentityConflictError, StoreError
 from common.frame import Frame, FrameIdentity, content_digest
-from common.store.contract import TrainingView
+from common.store.contract import Closable, TrainingView
 from common.store.memory_view import MemoryTrainingView
 from common.store.records import (
     CommitOutcome,
@@ -45,7 +44,7 @@ class _Upload:
     kept: bool = True
 
 
-class MemoryFogStore:
+class MemoryFogStore(Closable):
     """:class:`common.store.contract.FogStore` without a disk.
 
     Args:
@@ -61,17 +60,6 @@ class MemoryFogStore:
         self._last = 0
         self._trimmed = 0
         self._closed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Refuse further calls."""

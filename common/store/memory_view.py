@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from common.frame import Frame
+from common.store.contract import Closable
 from common.store.records import Record, RecordKind
 
 __all__ = ["MemoryTrainingView"]
 
 
-class MemoryTrainingView:
+class MemoryTrainingView(Closable):
     """:class:`common.store.contract.TrainingView` on a store of the same process.
 
     Args:
@@ -26,17 +25,6 @@ class MemoryTrainingView:
     ) -> None:
         self._records = records
         self._originals = originals
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Nothing is held."""

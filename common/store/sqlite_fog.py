@@ -7,17 +7,14 @@ import secrets
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from common.errors import IdentityConflictError, StoreCorruptError, StoreError
 from common.frame import Frame, FrameIdentity, content_digest
-from common.store.blobs import BlobFolder
-from common.store.contract import TrainingView
-from common.store.database import Database
-from common.store.log_rows import LOG_COLUMNS, record_checksum, record_of
+from common.store.content import ContentDatabase
+from common.store.contract import Closable, TrainingView
+from common.store.log_rows import LOG_COLUMNS, log_row, record_of
 from common.store.records import (
-    INLINE_LIMIT_BYTES,
     CommitOutcome,
     LogPage,
     PendingFrame,
@@ -43,7 +40,6 @@ from common.store.sqlite_view import SqliteTrainingView
 __all__ = ["SqliteFogStore"]
 
 SCHEMA = """
-CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE frames (
     arrival INTEGER PRIMARY KEY AUTOINCREMENT,
     device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
@@ -66,13 +62,18 @@ CREATE INDEX log_kind ON log (kind, position);
 CREATE INDEX log_digest ON log (digest);
 """
 
+FILE_REFERENCES = """
+SELECT 1 FROM frames WHERE digest = :digest AND kept = 1 AND image IS NULL
+UNION ALL SELECT 1 FROM log WHERE digest = :digest AND payload IS NULL LIMIT 1
+"""
+
 SCAN_RECORDS = 10_000
 """Positions that one read looks at, so that a filter that matches little does not hold the lock."""
 
 RETENTION = "the log no longer keeps these records; pull on after them"
 
 
-class SqliteFogStore:
+class SqliteFogStore(Closable):
     """:class:`common.store.contract.FogStore` in a folder.
 
     Args:
@@ -85,30 +86,13 @@ class SqliteFogStore:
 
     def __init__(self, folder: Path, settings: FogStoreSettings | None = None) -> None:
         self._settings = settings or FogStoreSettings()
-        self._database = Database(folder, "fog", SCHEMA, self._settings)
-        try:
-            self._blobs = BlobFolder(folder / "blobs")
-            with self._database.transaction() as connection:
-                if self._database.state("log_id") is None:
-                    self._database.set_state("log_id", signed(secrets.randbits(64)))
-                self._blobs.sweep(self._is_wanted)
-                self._log_id = unsigned(self._database.state("log_id") or 0)
-                waiting = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL")
-                self._pending_count = int(waiting.fetchone()[0])
-        except BaseException:
-            self._database.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._database = ContentDatabase(folder, "fog", SCHEMA, FILE_REFERENCES, self._settings)
+        with self._database.opening() as connection:
+            if self._database.state("log_id") is None:
+                self._database.set_state("log_id", signed(secrets.randbits(64)))
+            self._log_id = unsigned(self._database.state("log_id") or 0)
+            waiting = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL")
+            self._pending_count = int(waiting.fetchone()[0])
 
     def close(self) -> None:
         """Give up files and locks."""
@@ -146,19 +130,14 @@ class SqliteFogStore:
         """Commit uploads in one transaction."""
         for frame in frames:
             identity_of(frame)
-        written: list[bytes] = []
         with self._database.lock:
-            try:
-                with self._database.transaction() as connection:
-                    self._database.require_room(sum(len(frame.image) for frame in frames))
-                    outcomes = [self._commit(connection, frame, written) for frame in frames]
-            except BaseException:
-                self._discard(written)
-                raise
+            with self._database.writing() as connection:
+                self._database.require_room(sum(len(frame.image) for frame in frames))
+                outcomes = [self._commit(connection, frame) for frame in frames]
             self._pending_count += outcomes.count(CommitOutcome.STORED)
             return outcomes
 
-    def _commit(self, connection: sqlite3.Connection, frame: Frame, written: list[bytes]) -> CommitOutcome:
+    def _commit(self, connection: sqlite3.Connection, frame: Frame) -> CommitOutcome:
         identity, mark = identity_of(frame), fingerprint(frame)
         key = (identity.device, signed(identity.epoch), signed(identity.number))
         row = connection.execute(
@@ -167,7 +146,7 @@ class SqliteFogStore:
         if row is not None:
             return CommitOutcome.DUPLICATE if row[0] == mark else CommitOutcome.CONFLICT
         digest, size, facts = frame.digest, len(frame.image), json_text(frame_facts(frame))
-        inline = self._keep(digest, frame.image, written)
+        inline = self._database.keep(digest, frame.image)
         connection.execute(
             "INSERT INTO frames (device, epoch, number, fingerprint, digest, size, facts, held_out, "
             "checksum, kept, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
@@ -201,7 +180,7 @@ class SqliteFogStore:
         try:
             if check != checksum(device, epoch, number, mark, digest, size, facts):
                 raise StoreCorruptError(f"{name} does not match its checksum")
-            data = self._blobs.read(digest) if image is None else verified(name, image, digest)
+            data = self._database.content(name, digest, image)
         except StoreCorruptError as error:
             return PendingFrame(arrival, identity, None, str(error))
         return PendingFrame(arrival, identity, frame_of(json.loads(facts), data, identity))
@@ -215,37 +194,31 @@ class SqliteFogStore:
         if kind not in (RecordKind.PACKET, RecordKind.TOMBSTONE):
             raise StoreError(f"a frame is finished by a packet or a tombstone, not by {kind.value}")
         key = (identity.device, signed(identity.epoch), signed(identity.number))
-        written: list[bytes] = []
         drop: bytes | None = None
         with self._database.lock:
-            try:
-                with self._database.transaction() as connection:
-                    row = connection.execute(
-                        "SELECT arrival, position, digest, size, facts, held_out FROM frames "
-                        "WHERE device = ? AND epoch = ? AND number = ?",
-                        key,
-                    ).fetchone()
-                    if row is None:
-                        raise StoreError(f"{identity} was never committed here; commit it first")
-                    arrival, position, digest, size, facts, held_out = row
-                    if position is not None:
-                        return int(position)
-                    if held_out and kind is RecordKind.PACKET:
-                        meta = {**meta, SOURCE_KEY: source_facts(json.loads(facts), digest, size)}
-                    position = self._append(connection, kind, identity, meta, payload, written)
-                    keep = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
-                    connection.execute(
-                        "UPDATE frames SET position = ?, kept = ?, image = iif(?, image, NULL) "
-                        "WHERE arrival = ?",
-                        (position, int(keep), int(keep), arrival),
-                    )
-                    drop = None if keep else digest
-            except BaseException:
-                self._discard(written)
-                raise
+            with self._database.writing() as connection:
+                row = connection.execute(
+                    "SELECT arrival, position, digest, size, facts, held_out FROM frames "
+                    "WHERE device = ? AND epoch = ? AND number = ?",
+                    key,
+                ).fetchone()
+                if row is None:
+                    raise StoreError(f"{identity} was never committed here; commit it first")
+                arrival, position, digest, size, facts, held_out = row
+                if position is not None:
+                    return int(position)
+                if held_out and kind is RecordKind.PACKET:
+                    meta = {**meta, SOURCE_KEY: source_facts(json.loads(facts), digest, size)}
+                position = self._append(connection, kind, identity, meta, payload)
+                keep = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
+                connection.execute(
+                    "UPDATE frames SET position = ?, kept = ?, image = iif(?, image, NULL) WHERE arrival = ?",
+                    (position, int(keep), int(keep), arrival),
+                )
+                drop = None if keep else digest
             self._pending_count -= 1
             if drop is not None:
-                self._discard([drop])
+                self._database.discard([drop])
             return position
 
     def append(
@@ -259,26 +232,19 @@ class SqliteFogStore:
     ) -> int:
         """Append weights or a shared part."""
         identity = FrameIdentity(device, epoch, number)
-        written: list[bytes] = []
-        with self._database.lock:
-            try:
-                with self._database.transaction() as connection:
-                    row = connection.execute(
-                        "SELECT position, digest FROM log "
-                        "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
-                        (device, signed(epoch), signed(number), kind.value),
-                    ).fetchone()
-                    if row is None:
-                        return self._append(connection, kind, identity, meta, payload, written)
-                    if row[1] == content_digest(payload):
-                        return int(row[0])
-                    raise IdentityConflictError(
-                        f"{kind.value} {number} of {device} stands in the log with other content; "
-                        f"give the new one another number"
-                    )
-            except BaseException:
-                self._discard(written)
-                raise
+        with self._database.writing() as connection:
+            row = connection.execute(
+                "SELECT position, digest FROM log WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+                (device, signed(epoch), signed(number), kind.value),
+            ).fetchone()
+            if row is None:
+                return self._append(connection, kind, identity, meta, payload)
+            if row[1] == content_digest(payload):
+                return int(row[0])
+            raise IdentityConflictError(
+                f"{kind.value} {number} of {device} stands in the log with other content; "
+                f"give the new one another number"
+            )
 
     def _append(
         self,
@@ -287,24 +253,13 @@ class SqliteFogStore:
         identity: FrameIdentity,
         meta: Mapping[str, Any],
         payload: bytes,
-        written: list[bytes],
     ) -> int:
         position = self.last_position + 1
-        digest, text = content_digest(payload), json_text(meta)
-        inline = self._keep(digest, payload, written)
-        row = (
-            position,
-            kind.value,
-            identity.device,
-            signed(identity.epoch),
-            signed(identity.number),
-            digest,
-            len(payload),
-            text,
-        )
+        digest = content_digest(payload)
+        row = log_row(position, kind, identity, digest, len(payload), meta)
         connection.execute(
             f"INSERT INTO log ({LOG_COLUMNS}, checksum, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, record_checksum(row), inline),
+            (*row, self._database.keep(digest, payload)),
         )
         return position
 
@@ -367,7 +322,7 @@ class SqliteFogStore:
                 ).fetchall()
                 gone = connection.execute("DELETE FROM log WHERE position <= ?", (through,)).rowcount
                 self._database.set_state("trimmed", through)
-            self._discard([row[0] for row in large])
+            self._database.discard(row[0] for row in large)
             return gone
 
     # Content by hash
@@ -378,7 +333,7 @@ class SqliteFogStore:
             inline = self._inline(digest)
             if inline is not None:
                 return len(inline)
-            return self._blobs.size(digest) if self._is_wanted(digest) else None
+            return self._database.blobs.size(digest) if self._database.refers(digest) else None
 
     def blob(self, digest: bytes, offset: int, length: int) -> bytes:
         """Part of a payload or original; the whole is verified when its beginning is read."""
@@ -386,11 +341,11 @@ class SqliteFogStore:
             inline = self._inline(digest)
             if inline is not None:
                 return verified(f"content {digest.hex()}", inline, digest)[offset : offset + length]
-            if not self._is_wanted(digest):
+            if not self._database.refers(digest):
                 raise StoreError(f"content {digest.hex()} is not here; pull the log again")
             if offset == 0:
-                self._blobs.verify(digest)
-            return self._blobs.read(digest, offset, length)
+                self._database.blobs.verify(digest)
+            return self._database.blobs.read(digest, offset, length)
 
     def blob_sources(self, digest: bytes) -> frozenset[str]:
         """Devices whose records or originals have this content."""
@@ -413,30 +368,6 @@ class SqliteFogStore:
             (digest, digest),
         ).fetchone()
         return None if row is None else bytes(row[0])
-
-    def _is_wanted(self, digest: bytes) -> bool:
-        """Whether a row refers to the file of this hash."""
-        row = self._database.connection.execute(
-            "SELECT 1 FROM frames WHERE digest = ? AND kept = 1 AND image IS NULL "
-            "UNION ALL SELECT 1 FROM log WHERE digest = ? AND payload IS NULL LIMIT 1",
-            (digest, digest),
-        ).fetchone()
-        return row is not None
-
-    def _keep(self, digest: bytes, data: bytes, written: list[bytes]) -> bytes | None:
-        """The column value of content: itself, or None once it is a durable file."""
-        if len(data) <= INLINE_LIMIT_BYTES:
-            return data
-        written.append(digest)
-        self._blobs.write(digest, data)
-        return None
-
-    def _discard(self, digests: Sequence[bytes]) -> None:
-        """Remove files that no row refers to (any longer)."""
-        with self._database.reading():
-            for digest in digests:
-                if not self._is_wanted(digest):
-                    self._blobs.delete(digest)
 
 
 def _json(values: Collection[str] | None) -> str | None:

@@ -7,16 +7,15 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from common.errors import StoreCorruptError
 from common.frame import Frame, FrameIdentity
-from common.store.blobs import BlobFolder
-from common.store.database import Database
+from common.store.content import ContentDatabase
+from common.store.contract import Closable
 from common.store.log_rows import LOG_COLUMNS, record_of
 from common.store.records import Record, RecordKind
-from common.store.rows import checksum, frame_of, source_frame, unsigned, verified
+from common.store.rows import checksum, frame_of, source_frame, unsigned
 
 __all__ = ["SqliteTrainingView"]
 
@@ -24,7 +23,7 @@ TABLES = {"fog": ("log", "position"), "edge": ("inbox", "sequence")}
 """Of each role: the table of records and the column that orders them."""
 
 
-class SqliteTrainingView:
+class SqliteTrainingView(Closable):
     """:class:`common.store.contract.TrainingView` on a store's folder.
 
     Args:
@@ -35,21 +34,9 @@ class SqliteTrainingView:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._database = Database(folder, None)
-        self._blobs = BlobFolder(folder / "blobs")
+        self._database = ContentDatabase(folder, None)
         self._table, self._order = TABLES[self._database.role]
         self._damaged: dict[str, None] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""
@@ -124,12 +111,12 @@ class SqliteTrainingView:
 
     def _whole(self, row: tuple[Any, ...], check: bytes, payload: bytes | None) -> tuple[Record, bytes]:
         record = record_of(row, check, payload)
-        return record, self._blobs.read(record.digest) if record.payload is None else record.payload
+        return record, self._database.blobs.read(record.digest) if record.payload is None else record.payload
 
     def _image(self, name: str, digest: bytes, image: bytes | None) -> bytes | None:
         """An original, or None when it is damaged."""
         try:
-            return self._blobs.read(digest) if image is None else verified(name, bytes(image), digest)
+            return self._database.content(name, digest, image)
         except StoreCorruptError as error:
             self._damaged[str(error)] = None
             return None

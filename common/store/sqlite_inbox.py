@@ -1,0 +1,177 @@
+"""The inbox of an edge's store in SQLite: the fog's records and the originals fetched for them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from common.errors import StoreError
+from common.frame import FrameIdentity, content_digest
+from common.store.content import ContentDatabase
+from common.store.log_rows import LOG_COLUMNS, log_row, record_of
+from common.store.records import ApplyResult, Original, Record, RecordKind
+from common.store.rows import signed, source_frame, unsigned
+
+__all__ = ["INBOX_SCHEMA", "SqliteInbox"]
+
+INBOX_SCHEMA = """
+CREATE TABLE inbox (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    position INTEGER NOT NULL,
+    kind TEXT NOT NULL, device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    digest BLOB NOT NULL, size INTEGER NOT NULL, meta TEXT NOT NULL, checksum BLOB NOT NULL,
+    source_digest BLOB, source_size INTEGER, payload BLOB,
+    UNIQUE (device, epoch, number, kind)
+);
+CREATE INDEX inbox_kind ON inbox (kind, sequence);
+CREATE INDEX inbox_digest ON inbox (digest);
+CREATE INDEX inbox_source ON inbox (sequence) WHERE source_digest IS NOT NULL;
+CREATE TABLE originals (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, image BLOB);
+"""
+"""Tables of the inbox."""
+
+
+class SqliteInbox:
+    """The half of :class:`common.store.contract.EdgeStore` that follows the fog's log.
+
+    Args:
+        database: With the tables of ``INBOX_SCHEMA`` and, for originals that need no fetching, the outbox.
+    """
+
+    def __init__(self, database: ContentDatabase) -> None:
+        self._database = database
+        # What a node asks for all the time is held in memory: the answer waits for no disk.
+        log_id = database.state("log_id")
+        self._log_id = None if log_id is None else unsigned(log_id)
+        self._position = database.state("position") or 0
+        with database.reading() as connection:
+            newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
+            counts = connection.execute("SELECT kind, count(*) FROM inbox GROUP BY kind").fetchall()
+            originals = connection.execute("SELECT count(*) FROM originals").fetchone()
+        self._inbox_position = int(newest[0])
+        self._counts = Counter({RecordKind(kind): int(count) for kind, count in counts})
+        self._originals = int(originals[0])
+
+    @property
+    def log_id(self) -> int | None:
+        """Id of the log that is followed."""
+        return self._log_id
+
+    @property
+    def position(self) -> int:
+        """Position of the fog's log reached."""
+        return self._position
+
+    @property
+    def inbox_position(self) -> int:
+        """Newest position of this edge's own sequence."""
+        return self._inbox_position
+
+    def follow(self, log_id: int) -> int:
+        """Follow this log."""
+        with self._database.lock:
+            if self._log_id != log_id:
+                with self._database.transaction():
+                    self._database.set_state("log_id", signed(log_id))
+                    self._database.set_state("position", 0)
+                self._log_id, self._position = log_id, 0
+            return self._position
+
+    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+        """Store records and this edge's position in one transaction."""
+        stored: list[RecordKind] = []
+        newest = duplicates = 0
+        conflicts: list[FrameIdentity] = []
+        with self._database.lock:
+            with self._database.writing() as connection:
+                self._database.require_room(sum(len(r.payload or b"") for r in records))
+                for record in records:
+                    digest = self._held(connection, record)
+                    if digest is None:
+                        newest = self._insert(connection, record)
+                        stored.append(record.kind)
+                    elif digest == record.digest:
+                        duplicates += 1
+                    else:
+                        conflicts.append(record.identity)
+                if position > self._position:
+                    self._database.set_state("position", position)
+            self._position = max(self._position, position)
+            self._inbox_position = max(self._inbox_position, newest)
+            self._counts.update(stored)
+        return ApplyResult(len(stored), duplicates, tuple(conflicts))
+
+    def _held(self, connection: sqlite3.Connection, record: Record) -> bytes | None:
+        row = connection.execute(
+            "SELECT digest FROM inbox WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+            (record.device, signed(record.epoch), signed(record.number), record.kind.value),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _insert(self, connection: sqlite3.Connection, record: Record) -> int:
+        """Store a record; its place in this edge's own sequence."""
+        if record.payload is None:
+            if self._database.blobs.size(record.digest) != record.size:
+                raise StoreError(f"the payload of record {record.position} is not here; fetch it first")
+            inline = None
+        elif content_digest(record.payload) != record.digest or len(record.payload) != record.size:
+            raise StoreError(f"record {record.position} does not match its digest; pull it again")
+        else:
+            inline = self._database.keep(record.digest, record.payload)
+        row = log_row(record.position, record.kind, record.identity, record.digest, record.size, record.meta)
+        source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
+        cursor = connection.execute(
+            f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, payload) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, source and source.digest, source and source.size, inline),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def wanted_originals(self, limit: int) -> list[Original]:
+        """Originals of labelled validation packets that are not here."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT source_digest, source_size, max(sequence) AS newest FROM inbox i "
+                "WHERE source_digest IS NOT NULL "
+                "AND NOT EXISTS (SELECT 1 FROM originals o WHERE o.digest = i.source_digest) "
+                "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest AND f.kept = 1) "
+                "GROUP BY source_digest ORDER BY newest DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [Original(bytes(row[0]), int(row[1])) for row in rows]
+
+    def store_original(self, digest: bytes, image: bytes) -> None:
+        """Keep a fetched original."""
+        if content_digest(image) != digest:
+            raise StoreError(f"an original does not have the content hash {digest.hex()}; fetch it again")
+        with self._database.lock:
+            with self._database.writing() as connection:
+                self._database.require_room(len(image))
+                new = connection.execute(
+                    "INSERT INTO originals (digest, size, image) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (digest, len(image), self._database.keep(digest, image)),
+                ).rowcount
+            self._originals += new
+
+    def original_count(self) -> int:
+        """Originals that were fetched and are held."""
+        return self._originals
+
+    def records(
+        self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
+    ) -> list[tuple[int, Record]]:
+        """Applied records, without payloads."""
+        chosen = None if kinds is None else json.dumps([kind.value for kind in kinds])
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT sequence, {LOG_COLUMNS}, checksum FROM inbox WHERE sequence > ? "
+                "AND (? IS NULL OR kind IN (SELECT value FROM json_each(?))) ORDER BY sequence LIMIT ?",
+                (after, chosen, chosen, limit),
+            ).fetchall()
+        return [(int(row[0]), record_of(row[1:9], row[9], None)) for row in rows]
+
+    def count(self, kind: RecordKind) -> int:
+        """How many records of a kind were applied."""
+        return self._counts[kind]
