@@ -22,7 +22,7 @@ from common.inr.groups import NetworkGroup
 from common.inr.siren import Architecture
 from common.quality import Region, frame_quality
 from fog_node.encoder_settings import EncoderSettings
-from fog_node.ladder import Climb, Deadline, Fitted, architectures, psnr_db
+from fog_node.ladder import Climb, Deadline, Fitted, Goal, architectures, psnr_db
 from fog_node.size_choice import background_rung, object_rung
 
 __all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
@@ -142,24 +142,18 @@ class FrameEncoder:
         settings = self._settings
         target = 10 ** (-(settings.background_psnr + MARGIN_DB) / 10)
         climb = Climb(settings.background, settings.w0, self._generator, self.device)
-        rows = [self._background_rows(item) for item in items]
         sizes = architectures(settings.background)
-        starts = [self._warm_start(item, part) for item, part in zip(items, rows, strict=True)]
-        rungs = [
-            sizes.index(Architecture(start.width, start.depth))
-            if start is not None
-            else background_rung(item.image, settings.background_psnr, sizes)
-            for item, start in zip(items, starts, strict=True)
-        ]
+        goals = []
+        for item in items:
+            rows = self._background_rows(item)
+            start = self._warm_start(item, rows)
+            if start is not None:
+                rung = sizes.index(Architecture(start.width, start.depth))
+            else:
+                rung = background_rung(item.image, settings.background_psnr, sizes)
+            goals.append(Goal(rows, target, 0.5, rung, start))
         share = BACKGROUND_SHARE if any(item.boxes for item in items) else 1.0
-        fitted = climb.run(
-            rows,
-            [target] * len(items),
-            [0.5] * len(items),
-            rungs,
-            Deadline(deadline.left * share),
-            starts,
-        )
+        fitted = climb.run(goals, Deadline(deadline.left * share))
         for item, result in zip(items, fitted, strict=True):
             item.background = result
             device = item.frame.identity.device if item.frame.identity else ""
@@ -203,7 +197,9 @@ class FrameEncoder:
         settings = self._settings
         target_db = settings.object_psnr + MARGIN_DB
         sizes = architectures(settings.object)
-        rows, units, rungs, targets, keys = [], [], [], [], []
+        target = 10 ** (-target_db / 10)
+        goals: list[Goal] = []
+        keys: list[tuple[int, int]] = []
         for number, item in enumerate(items):
             packet = self._packet(item)
             base = compose_packets([packet], device=self.device)[0].permute(1, 2, 0).cpu().numpy()
@@ -219,16 +215,14 @@ class FrameEncoder:
                 if not mine.any():
                     continue
                 residual = error[y0:y1, x0:x1].reshape(-1, 3)[mine]
-                unit = float(np.abs(residual).max())
-                rows.append(self._object_rows(y1 - y0, x1 - x0, mine, residual / unit))
-                units.append(float(np.float32(unit)))
-                targets.append(10 ** (-target_db / 10))
-                rungs.append(object_rung(int(mine.sum()), target_db - before[index], sizes))
+                unit = float(np.float32(np.abs(residual).max()))
+                rows = self._object_rows(y1 - y0, x1 - x0, mine, residual / unit)
+                rung = object_rung(int(mine.sum()), target_db - before[index], sizes)
+                goals.append(Goal(rows, target, unit, rung))
                 keys.append((number, index))
         climb = Climb(settings.object, settings.w0, self._generator, self.device)
-        fitted = climb.run(rows, targets, units, rungs, deadline)
-        for (number, index), unit, result in zip(keys, units, fitted, strict=True):
-            items[number].objects[index] = (unit, result)
+        for (number, index), goal, result in zip(keys, goals, climb.run(goals, deadline), strict=True):
+            items[number].objects[index] = (goal.unit, result)
 
     def _object_rows(self, height: int, width: int, mine: np.ndarray, residual: np.ndarray) -> Tensor:
         xy = _grid(height, width)[torch.from_numpy(mine)]

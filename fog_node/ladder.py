@@ -22,7 +22,7 @@ from common.inr.quantize import BitWidths, quantize, unpack
 from common.inr.siren import Architecture, SirenStack
 from fog_node.encoder_settings import LadderSettings
 
-__all__ = ["Climb", "Deadline", "Fitted", "architectures", "psnr_db"]
+__all__ = ["Climb", "Deadline", "Fitted", "Goal", "architectures", "psnr_db"]
 
 EXPECTED_GAIN_DB = (1.8, 0.9, 0.6, 0.4)
 """What the next round, twice as long, adds at the same size, by rounds done; seen on real frames."""
@@ -79,6 +79,25 @@ class Deadline:
         return steps_in_all
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What one network must reproduce, and how well.
+
+    Attributes:
+        rows: (count, 6) float32, its pixels as in :class:`common.inr.fit.Samples`.
+        squared_error: Mean squared error to reach, RGB in [0, 1].
+        unit: RGB in [0, 1] of one unit of the network's output.
+        rung: Size to start from, index into the ladder.
+        start: Network of that size to start from; None: a fresh one.
+    """
+
+    rows: Tensor
+    squared_error: float
+    unit: float
+    rung: int
+    start: Network | None = None
+
+
 @dataclass(slots=True)
 class Fitted:
     """One network's best quantized state so far.
@@ -102,7 +121,7 @@ class _Item:
     target: float
     unit: float
     rung: int
-    stack: SirenStack | None
+    stack: SirenStack | None = None
     rounds: int = 0
     warm: bool = False
     measured_rung: int = -1
@@ -129,37 +148,22 @@ class Climb:
         self._device = device
         self._bits = BitWidths(settings.outer_bits, settings.weight_bits, settings.outer_bits)
 
-    def run(
-        self,
-        rows: Sequence[Tensor],
-        targets: Sequence[float],
-        units: Sequence[float],
-        rungs: Sequence[int],
-        deadline: Deadline,
-        starts: Sequence[Network | None] | None = None,
-    ) -> list[Fitted]:
-        """Fit one network to each of ``rows``.
+    def run(self, goals: Sequence[Goal], deadline: Deadline) -> list[Fitted]:
+        """Fit one network to each goal until it is reached or the deadline has come.
 
-        Args:
-            rows: (count, 6) float32 a network, as in :class:`common.inr.fit.Samples`.
-            targets: Mean squared error to reach, RGB in [0, 1].
-            units: RGB in [0, 1] of one unit of the network's output.
-            rungs: Size to start from, index into the ladder.
-            deadline: When to stop; at least one short round is always run.
-            starts: Networks to start from, of the size named by ``rungs``; None: a fresh one. One that is on
-                target as it is is not fitted at all.
+        At least one short round is always run, except for a start that is on target as it is.
 
         Returns:
             The best state of each network, in order.
         """
-        fitted = [Fitted() for _ in rows]
-        if not rows:
+        fitted = [Fitted() for _ in goals]
+        if not goals:
             return fitted
-        samples = Samples.shuffled(rows, self._generator)
-        pending = [_Item(i, targets[i], units[i], rungs[i], None, 0, False) for i in range(len(rows))]
-        for item, network in zip(pending, starts or [], strict=False):
-            if network is not None:
-                self._start_from(item, network, samples, fitted[item.index])
+        samples = Samples.shuffled([goal.rows for goal in goals], self._generator)
+        pending = [_Item(i, g.squared_error, g.unit, g.rung) for i, g in enumerate(goals)]
+        for item, goal in zip(pending, goals, strict=True):
+            if goal.start is not None:
+                self._start_from(item, goal.start, samples, fitted[item.index])
         pending = [item for item in pending if fitted[item.index].squared_error > item.target]
         while pending:
             work = {size: self._cost(size, pending) for size in {item.rung for item in pending}}
