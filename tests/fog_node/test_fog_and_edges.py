@@ -237,7 +237,7 @@ def test_an_edge_trains_on_packets_and_judges_later_weights_of_the_fog(deploymen
     first = write_frames(tmp_path / "a", photo, [f"{n:03d}" for n in range(6)])
     training = {"mode": "auto", "module": "stub_trainer", "min_new_frames": 6, "max_rounds": 1}
     edge = deployment.edge("one", [first], training=training).start()
-    status = edge.wait_for(lambda s: s["training"]["rounds"] == 1, "a round of the edge")
+    status = edge.wait_for(lambda s: s["training"]["decisions"] == 1, "a round of the edge")
     assert status["training"]["last_decision"] == {
         "source": "trained",
         "deploy": True,
