@@ -20,13 +20,14 @@ from common.bitstream import Network, Packet, decode_packet
 from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets, resolve_device
 from common.inr.groups import GroupKey, NetworkGroup, group_key
+from common.inr.vector import network_contents
 
 
 def made_packets(count: int) -> list[Packet]:
     """Packets of the default sizes with random weights."""
     import numpy as np
 
-    from common.bitstream import ObjectNetwork, label_box
+    from common.bitstream import ObjectPatch, label_box
     from common.frame import Box
     from common.inr.quantize import BitWidths, quantize, unpack
     from common.inr.siren import Architecture, SirenStack
@@ -42,7 +43,7 @@ def made_packets(count: int) -> list[Packet]:
         x, y = rng.uniform(0, 560), rng.uniform(0, 280)
         box = label_box(Box(x, y, x + 60, y + 60), 640, 360)
         assert box is not None
-        item = ObjectNetwork(0, 0.5, network)
+        item = ObjectPatch(0, 0.5, network)
         packets.append(Packet("siren", 640, 360, True, False, (box,), bytes(32), background, (item,)))
     return packets
 
@@ -69,12 +70,13 @@ def plain(packets: list[Packet], device: torch.device) -> list[torch.Tensor]:
     """Each network alone over all of its pixels at once: how one would write it first."""
     images = []
     for packet in packets:
-        image = evaluate(packet.background, packet.height, packet.width, device) * 0.5 + 0.5
-        for item in packet.objects:
+        background, patches = network_contents(packet)
+        image = evaluate(background, packet.height, packet.width, device) * 0.5 + 0.5
+        for item, network in patches:
             region = packet.boxes[item.box].region(packet.width, packet.height)
             if region is not None:
                 x0, y0, x1, y1 = region
-                residual = evaluate(item.network, y1 - y0, x1 - x0, device) * item.residual_scale
+                residual = evaluate(network, y1 - y0, x1 - x0, device) * item.residual_scale
                 image[:, y0:y1, x0:x1] += residual
         images.append(to_bytes(image))
     return images
@@ -121,7 +123,7 @@ def main() -> None:
                 torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - begin)
     rate = {name: len(packets) / statistics.median(times) for name, times in seconds.items()}
-    keys: set[GroupKey] = {group_key(packet.background) for packet in packets}
+    keys: set[GroupKey] = {group_key(network_contents(packet)[0]) for packet in packets}
     report = {
         "frames": len(packets),
         "background_sizes": sorted(str(key.architecture) for key in keys),

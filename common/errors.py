@@ -11,7 +11,8 @@ The tree::
     ├── PacketError                       bytes that are no packet
     │   ├── PacketFormatError             malformed, truncated or out of bounds
     │   ├── PacketVersionError            written by a newer or unknown format
-    │   └── PacketChecksumError           damaged in storage or transit
+    │   ├── PacketChecksumError           damaged in storage or transit
+    │   └── KeyframeError                 the packet that this one refers to is missing or does not fit
     ├── WireError                         a message that a peer must not have sent
     │   ├── MessageError                  malformed, oversized or of unknown type
     │   ├── MessageVersionError           of a protocol version not spoken here
@@ -35,6 +36,7 @@ __all__ = [
     "EncodeError",
     "IdentityConflictError",
     "ImageError",
+    "KeyframeError",
     "LearningError",
     "MessageError",
     "MessageVersionError",
@@ -96,6 +98,10 @@ class PacketVersionError(PacketError):
 
 class PacketChecksumError(PacketError):
     """A packet damaged in storage or transit."""
+
+
+class KeyframeError(PacketError):
+    """The packet that another one refers to is missing or does not fit."""
 
 
 class WireError(ResidualInrError):

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common.bitstream import Network, Packet
+from common.bitstream import Background, ImageFile, Network, Packet, Pyramid, Reference
+from common.bitstream.network_payload import encode_network
 from common.cli import add_json, print_json
 from common.errors import PacketError, PacketFormatError
 from edge_node.packet_files import find_packets, read_packet
@@ -58,20 +59,26 @@ def describe(path: Path, packet: Packet) -> dict[str, Any]:
         if identity is None
         else {"device": identity.device, "epoch": identity.epoch, "number": identity.number},
         "boxes": [{"class": b.name, "x0": b.x0, "y0": b.y0, "x1": b.x1, "y1": b.y1} for b in packet.boxes],
-        "background": _network(packet.background),
+        "background": _content(packet.background),
         "objects": [
-            {"box": o.box, "residual_scale": o.residual_scale, **_network(o.network)} for o in packet.objects
+            {"box": o.box, "residual_scale": o.residual_scale, **_content(o.content)} for o in packet.objects
         ],
     }
 
 
-def _network(network: Network) -> dict[str, Any]:
-    tensors = [t.values for layer in network.layers for t in (layer.weight, layer.bias)]
-    return {
-        "size": f"{network.width}x{network.depth}",
-        "parameters": network.parameters,
-        "bytes": sum(values.nbytes for values in tensors),
-    }
+def _content(content: Background) -> dict[str, Any]:
+    match content:
+        case Network():
+            size, count = f"{content.width}x{content.depth}", len(encode_network(content))
+            return {"kind": "network", "size": size, "parameters": content.parameters, "bytes": count}
+        case Pyramid():
+            return {"kind": "pyramid", "size": f"step {content.step:.3g}", "bytes": len(content.data)}
+        case ImageFile():
+            return {"kind": content.codec, "size": content.codec, "bytes": len(content.data)}
+        case Reference():
+            updates = sum(len(update.content.data) for update in content.updates)
+            name = content.packet.hex()
+            return {"kind": "reference", "size": f"of {name[:16]}", "keyframe": name, "bytes": updates}
 
 
 def _sentence(entry: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.bitstream.packet import Layer, Network, ObjectNetwork, Packet, QuantizedTensor
+from common.bitstream.packet import Layer, Network, ObjectPatch, Packet, QuantizedTensor
 from common.frame import Box, Frame
 from common.images import encode_png
 from common.inr.compose import to_bytes
@@ -38,7 +38,7 @@ def random_packet(seed, *, width=48, height=32, boxes=None, name="object", label
             boxes.append((x0, y0, x0 + rng.integers(4, width - x0), y0 + rng.integers(4, height - y0)))
     labels = tuple(Box(*map(float, b), name) for b in boxes)
     objects = tuple(
-        ObjectNetwork(i, 0.3, random_network(rng, *OBJECTS[rng.integers(len(OBJECTS))], np.int16))
+        ObjectPatch(i, 0.3, random_network(rng, *OBJECTS[rng.integers(len(OBJECTS))], np.int16))
         for i in range(len(labels))
     )
     background = random_network(rng, *BACKGROUNDS[rng.integers(len(BACKGROUNDS))])
@@ -68,7 +68,7 @@ def scene_packet(seed, *, side=64, validation=False):
         colours.append((0.45, -0.4, -0.4))
     background = constant_network(rng, 12, 2, (0.0, 0.0, 0.0), 0.03)
     objects = tuple(
-        ObjectNetwork(i, 1.0, constant_network(rng, 8 if i else 6, 2, colours[i], 0.02))
+        ObjectPatch(i, 1.0, constant_network(rng, 8 if i else 6, 2, colours[i], 0.02))
         for i in range(len(boxes))
     )
     return Packet("siren", side, side, True, validation, tuple(boxes), rng.bytes(32), background, objects)

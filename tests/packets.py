@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.bitstream import Layer, Network, ObjectNetwork, Packet, QuantizedTensor, label_box
+from common.bitstream import Layer, Network, ObjectPatch, Packet, QuantizedTensor, label_box
 from common.frame import Box, FrameIdentity
 
 DEVICE = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
@@ -34,7 +34,7 @@ def random_packet(
         )
         found += [kept for kept in [label_box(box, width, height)] if kept is not None]
     objects = tuple(
-        ObjectNetwork(
+        ObjectPatch(
             i, float(np.float32(rng.uniform(0.1, 1))), random_network(rng, *sizes[i % len(sizes)], 16, 16)
         )
         for i in range(boxes)

@@ -1,15 +1,34 @@
-"""The parts of a packet: quantized networks, boxes and the frame they stand for (numpy only)."""
+"""The parts of a packet: what its contents are made of, boxes and the frame they stand for (numpy only)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from common.frame import Box, FrameIdentity
 
-__all__ = ["Layer", "Network", "ObjectNetwork", "Packet", "QuantizedTensor"]
+__all__ = [
+    "Background",
+    "ImageCodec",
+    "ImageFile",
+    "Layer",
+    "Network",
+    "ObjectPatch",
+    "Packet",
+    "Patch",
+    "Pyramid",
+    "QuantizedTensor",
+    "Reference",
+    "Region",
+    "Update",
+]
+
+ImageCodec = Literal["jpeg", "webp", "avif"]
+Region = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in coded pixels, half-open."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,19 +80,76 @@ class Network:
         return sum(x.weight.values.size + x.bias.values.size for x in self.layers)
 
 
+@dataclass(frozen=True, slots=True)
+class Pyramid:
+    """Quantized multi-resolution grids of a region, entropy coded.
+
+    Attributes:
+        model: Id of the shared model that decodes them, 4 bytes (:mod:`common.pyramid.models`).
+        step: Step of the quantizer, in grey levels of an orthonormal transform; > 0.
+        data: Entropy-coded integers of all grids.
+    """
+
+    model: bytes
+    step: float
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A region as the file of a classic codec.
+
+    Attributes:
+        codec: Format of the file.
+        data: The whole file; its image has the region's size.
+    """
+
+    codec: ImageCodec
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A correction added to a referenced background: ``content`` is the residual of ``region``."""
+
+    region: Region
+    content: Pyramid
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A background that another packet, the keyframe, holds.
+
+    Attributes:
+        packet: Content hash (SHA-256) of the keyframe's packet, 32 bytes; its background is no reference.
+        homography: Row by row, the first eight entries of the 3 x 3 matrix (the last is 1) that takes pixel
+            centres of this frame to those of the keyframe; None: the same view.
+        updates: Added one after the other.
+    """
+
+    packet: bytes
+    homography: tuple[float, ...] | None = None
+    updates: tuple[Update, ...] = ()
+
+
+Background = Network | Pyramid | ImageFile | Reference
+Patch = Network | Pyramid | ImageFile
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class ObjectNetwork:
-    """The residual of one object region.
+class ObjectPatch:
+    """What refines one object region.
 
     Attributes:
         box: Index into ``Packet.boxes``.
-        residual_scale: Residual in units of [0, 1] RGB = network output * residual_scale.
-        network: Its coordinates run over [-1, 1]^2 of the box's pixel region.
+        residual_scale: Residual in units of [0, 1] RGB = a network's output * residual_scale; 1 otherwise.
+        content: A network (its coordinates run over [-1, 1]^2 of the box's pixel region) or a pyramid is a
+            residual, added to the decoded background; an image file replaces the region's pixels.
     """
 
     box: int
     residual_scale: float
-    network: Network
+    content: Patch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +162,8 @@ class Packet:
         labelled, validation: As in :class:`common.frame.Frame`.
         boxes: Labels in pixels of the coded size, in steps of 1/16 pixel, clipped to the frame.
         source_digest: Content hash of the recorded image, 32 bytes.
-        background: Network of the whole frame; RGB = output * 0.5 + 0.5, in [0, 1] after clamping.
-        objects: At most one residual network a box, in the order of the boxes.
+        background: The whole frame; of a network, RGB = output * 0.5 + 0.5, in [0, 1] after clamping.
+        objects: At most one patch a box, in the order of the boxes.
         identity: Who recorded the frame; None for frames encoded offline.
     """
 
@@ -98,6 +174,11 @@ class Packet:
     validation: bool
     boxes: tuple[Box, ...]
     source_digest: bytes
-    background: Network
-    objects: tuple[ObjectNetwork, ...] = ()
+    background: Background
+    objects: tuple[ObjectPatch, ...] = ()
     identity: FrameIdentity | None = None
+
+    @property
+    def keyframe(self) -> bytes | None:
+        """Content hash of the packet that this one needs; None when it is self-contained."""
+        return self.background.packet if isinstance(self.background, Reference) else None

@@ -76,15 +76,26 @@ def compose(
     backgrounds: Sequence[BackgroundPart],
     objects: Sequence[ObjectPart] = (),
     chunk: int | None = None,
+    base: Tensor | None = None,
 ) -> Tensor:
     """Decode a batch at any resolution.
+
+    Args:
+        canvas: Where the frames go.
+        backgrounds: What fills them.
+        objects: What is added inside their boxes.
+        chunk: Tiles evaluated at a time; by default a block.
+        base: (B, 3, height, width) float32, what lies below; by default ``fill`` everywhere.
 
     Returns:
         (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk. An image
         without a background part stays at ``fill``.
     """
     count = len(canvas.content)
-    out = torch.full((count * canvas.height * canvas.width, 3), canvas.fill, device=canvas.content.device)
+    if base is None:
+        out = torch.full((count * canvas.height * canvas.width, 3), canvas.fill, device=canvas.content.device)
+    else:
+        out = base.permute(0, 2, 3, 1).reshape(-1, 3).clone()
     for part in backgrounds:
         box = canvas.content[part.frames]
         step = 2.0 / box[:, [3, 2]].double()

@@ -14,6 +14,7 @@ from torch import Tensor
 from common.bitstream.packet import Network, Packet
 from common.errors import LearningError
 from common.inr.groups import GroupKey, NetworkGroup, group_key
+from common.inr.vector import network_contents
 from common.learning.settings import TrainingSettings
 from common.learning.tables import Table
 
@@ -229,11 +230,12 @@ class ResidentStore:
         first_object = self._objects.end + len(columns.objects)
         first_label = self._labels.end + len(columns.labels)
         count = 0
-        background = place(packet.background)
-        for item in packet.objects:
+        network, patches = network_contents(packet)
+        background = place(network)
+        for item, residual in patches:
             region = packet.boxes[item.box].region(packet.width, packet.height)
             if region is not None:
-                columns.objects.append((*place(item.network), *region, item.box))
+                columns.objects.append((*place(residual), *region, item.box))
                 columns.scales.append(item.residual_scale)
                 count += 1
         columns.labels.extend(labels)
@@ -266,7 +268,8 @@ class ResidentStore:
         objects = 0
         for packet in packets:
             objects += len(packet.objects)
-            for network in (packet.background, *(item.network for item in packet.objects)):
+            background, patches = network_contents(packet)
+            for network in (background, *(residual for _, residual in patches)):
                 group = self._group_of(network)
                 rows[group] = rows.get(group, 0) + 1
         growth = sum(self._groups[group].growth(count) for group, count in rows.items())

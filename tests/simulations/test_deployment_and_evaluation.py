@@ -9,7 +9,7 @@ import pytest
 from common.bitstream import (
     Layer,
     Network,
-    ObjectNetwork,
+    ObjectPatch,
     Packet,
     QuantizedTensor,
     decode_packet,
@@ -63,7 +63,7 @@ def flat_network(grey: float) -> Network:
 
 def packet_of(frame: Frame, grey: float, residual: float | None = None) -> Packet:
     """A packet that decodes to ``grey`` (0..1), plus ``residual`` inside the first box."""
-    objects = () if residual is None else (ObjectNetwork(0, 1.0, flat_network(residual)),)
+    objects = () if residual is None else (ObjectPatch(0, 1.0, flat_network(residual)),)
     return Packet(
         "siren",
         frame.width,

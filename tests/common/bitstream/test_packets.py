@@ -8,11 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.bitstream import decode_packet, encode_packet, label_box
-from common.bitstream.codec import MAX_PACKET_BYTES
+from common.bitstream import (
+    ImageFile,
+    ObjectPatch,
+    Pyramid,
+    Reference,
+    Update,
+    decode_packet,
+    encode_packet,
+    label_box,
+)
+from common.bitstream.codec import FORMAT_VERSION, MAX_PACKET_BYTES
 from common.errors import PacketChecksumError, PacketError, PacketFormatError, PacketVersionError
 from common.frame import Box
 from common.inr.compose import to_bytes
@@ -51,8 +61,8 @@ def test_a_packet_survives_the_bytes(boxes, identity):
         (o.box, o.residual_scale) for o in packet.objects
     ]
     networks = zip(
-        [packet.background, *(o.network for o in packet.objects)],
-        [again.background, *(o.network for o in again.objects)],
+        [packet.background, *(o.content for o in packet.objects)],
+        [again.background, *(o.content for o in again.objects)],
         strict=True,
     )
     for before, after in networks:
@@ -74,11 +84,59 @@ def test_golden_packets_decode_to_their_pixels(path):
     difference = np.abs(pixels.astype(int) - stored)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.001
-    assert encode_packet(packet) == data
+    again = decode_packet(encode_packet(packet))
+    assert torch.equal(to_bytes(compose_packets([again])), to_bytes(compose_packets([packet])))
+    assert data[4] != FORMAT_VERSION or encode_packet(packet) == data
 
 
 def test_there_are_golden_packets():
     assert len(list(GOLDEN.glob("*.rinr"))) >= 2
+
+
+@pytest.mark.parametrize(
+    "background",
+    [
+        Pyramid(b"abcd", 12.5, b"coded"),
+        ImageFile("webp", b"a file"),
+        Reference(bytes(range(32))),
+        Reference(
+            bytes(32),
+            (1.0, 0.0, 2.5, 0.0, 1.0, -3.0, 0.0, 0.0),
+            (Update((0, 8, 64, 48), Pyramid(b"abcd", 3.0, b"")),),
+        ),
+    ],
+)
+def test_every_kind_of_content_survives_the_bytes(background):
+    patches = (
+        ObjectPatch(0, 1.0, Pyramid(b"abcd", 4.0, b"x" * 300)),
+        ObjectPatch(1, 1.0, ImageFile("avif", b"y")),
+    )
+    packet = replace(random_packet(1), background=background, objects=patches)
+    again = decode_packet(encode_packet(packet))
+    assert again.background == background
+    assert [(o.box, o.residual_scale, o.content) for o in again.objects] == [
+        (o.box, o.residual_scale, o.content) for o in patches
+    ]
+    assert again.keyframe == (background.packet if isinstance(background, Reference) else None)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"background": Reference(b"short")}, "32 bytes, not 5"),
+        ({"background": Reference(bytes(32), (1.0,) * 7)}, "8 entries, not 7"),
+        ({"background": Reference(bytes(32), (float("nan"),) * 8)}, "finite"),
+        (
+            {"background": Reference(bytes(32), None, (Update((0, 0, 65, 9), Pyramid(b"abcd", 1.0, b"")),))},
+            "no region",
+        ),
+        ({"background": Pyramid(b"abcd", 0.0, b"")}, "step is 0"),
+        ({"objects": (ObjectPatch(0, 1.0, ImageFile("avif", b"y")),)}, "must be networks, too"),
+    ],
+)
+def test_contents_out_of_bounds_are_not_written(change, what):
+    with pytest.raises(PacketFormatError, match=what):
+        encode_packet(replace(random_packet(1), **change))
 
 
 def test_labels_keep_the_pixel_region():
@@ -93,8 +151,8 @@ def test_labels_keep_the_pixel_region():
 
 def test_a_packet_from_the_future_is_refused_in_one_sentence():
     data = bytearray(encode_packet(random_packet()))
-    data[4] = 2
-    with pytest.raises(PacketVersionError, match=r"version 2, this program reads version 1; update"):
+    data[4] = 9
+    with pytest.raises(PacketVersionError, match=r"version 9, this program reads up to 2; update"):
         decode_packet(resealed(data))
 
 

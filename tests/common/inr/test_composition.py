@@ -38,7 +38,7 @@ def pixel_value(packet, cx, cy):
     if covering:
         *_, item, (x0, y0, x1, y1) = min(covering, key=lambda c: c[:2])
         local = 2 * (cx - x0) / (x1 - x0) - 1, 2 * (cy - y0) / (y1 - y0) - 1
-        value = value + network_value(item.network, *local) * np.float32(item.residual_scale)
+        value = value + network_value(item.content, *local) * np.float32(item.residual_scale)
     return value
 
 

@@ -1,0 +1,87 @@
+"""Classic image files of a packet: pixels -> file, file -> pixels, by Pillow."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from common.bitstream.bare_images import bare_image, bare_image_size, image_from_bare
+from common.bitstream.packet import ImageCodec, ImageFile
+from common.errors import PacketFormatError
+
+__all__ = ["CODECS", "image_file", "image_pixels", "image_size"]
+
+CODECS: tuple[ImageCodec, ...] = ("jpeg", "webp", "avif")
+"""Codecs by their number in a packet."""
+_OPTIONS: dict[ImageCodec, dict[str, Any]] = {
+    "jpeg": {"optimize": True, "subsampling": "4:2:0"},
+    "webp": {"method": 6},
+    "avif": {"speed": 6, "subsampling": "4:2:0"},
+}
+"""Pillow's options: what makes files small at a bearable speed."""
+
+
+def image_file(rgb: npt.NDArray[np.uint8], codec: ImageCodec, quality: int) -> ImageFile:
+    """``rgb`` (H, W, 3) uint8 as a file of ``codec`` at its own quality, 0 (1 for JPEG) to 100.
+
+    Raises:
+        PacketFormatError: The codec cannot encode an image of this size.
+    """
+    target = io.BytesIO()
+    try:
+        Image.fromarray(rgb).save(target, codec, quality=quality, **_OPTIONS[codec])
+    except (OSError, ValueError, KeyError) as error:
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise PacketFormatError(f"Pillow cannot encode {size} pixels as {codec}: {error}") from error
+    return ImageFile(codec, image_from_bare(codec, bare_image(codec, target.getvalue())))
+
+
+def image_size(file: ImageFile) -> tuple[int, int]:
+    """(width, height) that a file's own header states, read without decoding it.
+
+    Raises:
+        PacketFormatError: The file is not of the one shape that packets hold.
+    """
+    bare = bare_image(file.codec, file.data)
+    if image_from_bare(file.codec, bare) != file.data:
+        raise PacketFormatError(f"the {file.codec} file holds more than a packet takes; use image_file")
+    return bare_image_size(file.codec, bare)
+
+
+def image_pixels(file: ImageFile, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Pixels of a file of a region.
+
+    Args:
+        file: As :func:`image_file` makes it, or from a packet of unknown origin.
+        height: Of the region, pixels.
+        width: Of the region, pixels.
+
+    Returns:
+        (height, width, 3) uint8 RGB, contiguous and writable.
+
+    Raises:
+        PacketFormatError: The file states another size, which is checked before anything is allocated, or is
+            damaged.
+    """
+    stated = image_size(file)
+    if stated != (width, height):
+        raise PacketFormatError(
+            f"a region of {width}x{height} pixels holds a {file.codec} file of {stated[0]}x{stated[1]}"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(file.data), formats=[file.codec.upper()]) as image:
+                if image.size != (width, height):
+                    raise PacketFormatError(f"the {file.codec} file's headers state two sizes")
+                pixels = np.array(image.convert("RGB"), dtype=np.uint8)
+    except PacketFormatError:
+        raise
+    except Exception as error:  # decoders of hostile bytes raise anything: OSError, SyntaxError, ValueError
+        raise PacketFormatError(f"the {file.codec} file of a region is damaged ({error})") from error
+    return pixels

@@ -1,0 +1,125 @@
+"""Packets made of coded grids, image files or references to pixels, at their coded size.
+
+Each image is composed alone, so its pixels do not depend on what else is in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.bitstream.image_files import image_pixels
+from common.bitstream.packet import Background, ImageFile, Network, Packet, Pyramid
+from common.errors import KeyframeError
+from common.inr.compose import owners
+from common.inr.vector import box_region, compose_networks
+from common.pyramid.decoder import pyramid_pixels
+
+__all__ = ["raster_background", "raster_image", "warp"]
+
+
+def raster_image(
+    packet: Packet,
+    *,
+    device: torch.device | str = "cpu",
+    objects: bool = True,
+    keyframes: Mapping[bytes, Packet] | None = None,
+) -> Tensor:
+    """The frame of a packet.
+
+    Args:
+        packet: Of any kind.
+        device: Where to decode.
+        objects: Whether objects are refined; False gives the background only.
+        keyframes: Packets that others refer to, by content hash.
+
+    Returns:
+        (3, height, width) float32 RGB, not clamped.
+
+    Raises:
+        KeyframeError: The packet's keyframe is missing or does not fit.
+        PacketFormatError: Coded contents are damaged.
+    """
+    image = raster_background(packet, device=device, keyframes=keyframes)
+    if not objects or not packet.objects:
+        return image
+    regions = [box_region(packet, patch.box) for patch in packet.objects]
+    owner = torch.from_numpy(owners(regions, packet.height, packet.width)).to(device)
+    for index, (patch, (x0, y0, x1, y1)) in enumerate(zip(packet.objects, regions, strict=True)):
+        area = image[:, y0:y1, x0:x1]
+        mine = owner[y0:y1, x0:x1] == index
+        if isinstance(patch.content, ImageFile):
+            area.copy_(torch.where(mine, _file_pixels(patch.content, y1 - y0, x1 - x0, device), area))
+        elif isinstance(patch.content, Pyramid):
+            area += pyramid_pixels(patch.content, y1 - y0, x1 - x0, device) * mine
+    if any(isinstance(patch.content, Network) for patch in packet.objects):
+        size = packet.height, packet.width
+        return compose_networks([packet], size, device=device, base=image[None])[0]
+    return image
+
+
+def raster_background(
+    packet: Packet,
+    *,
+    device: torch.device | str = "cpu",
+    keyframes: Mapping[bytes, Packet] | None = None,
+) -> Tensor:
+    """The background of a packet, (3, height, width) float32 RGB; see :func:`raster_image`."""
+    content: Background = packet.background
+    if isinstance(content, Network):
+        return compose_networks([packet], (packet.height, packet.width), device=device, objects=False)[0]
+    if isinstance(content, Pyramid):
+        # Centred like a residual: grey is 0.
+        return pyramid_pixels(content, packet.height, packet.width, device) + 0.5
+    if isinstance(content, ImageFile):
+        return _file_pixels(content, packet.height, packet.width, device)
+    keyframe = (keyframes or {}).get(content.packet)
+    if keyframe is None:
+        raise KeyframeError(
+            f"the packet needs the keyframe {content.packet.hex()[:16]}, which is not here; fetch it first"
+        )
+    if keyframe.keyframe is not None:
+        raise KeyframeError("the packet's keyframe is itself no keyframe")
+    image = raster_background(keyframe, device=device)
+    size = packet.height, packet.width
+    if content.homography is not None:
+        image = warp(image, content.homography, size)
+    elif image.shape[1:] != size:
+        raise KeyframeError(
+            f"the keyframe has {keyframe.width}x{keyframe.height} pixels, the packet {size[1]}x{size[0]}"
+        )
+    for update in content.updates:
+        x0, y0, x1, y1 = update.region
+        image[:, y0:y1, x0:x1] += pyramid_pixels(update.content, y1 - y0, x1 - x0, device)
+    return image
+
+
+def warp(image: Tensor, homography: tuple[float, ...], size: tuple[int, int]) -> Tensor:
+    """``image`` (3, H, W) seen through a homography: (3, height, width), bilinear, edges repeated.
+
+    Args:
+        image: The keyframe's picture.
+        homography: Takes pixel coordinates (x, y) of the new picture to those of ``image``; see
+            :class:`common.bitstream.packet.Reference`.
+        size: Height and width of the new picture.
+    """
+    a, b, c, d, e, f, g, h = homography
+    # In float64: a rounding of the position is a rounding of the pixel.
+    y = torch.arange(size[0], dtype=torch.float64)[:, None]
+    x = torch.arange(size[1], dtype=torch.float64)
+    depth = (g * x + h * y + 1).clamp_min(1e-6)
+    height, width = image.shape[1:]
+    u = ((a * x + b * y + c) / depth + 0.5) * 2 / width - 1
+    v = ((d * x + e * y + f) / depth + 0.5) * 2 / height - 1
+    grid = torch.stack([u, v], 2).float().to(image.device)
+    return F.grid_sample(
+        image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
+
+
+def _file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:
+    pixels = torch.from_numpy(image_pixels(file, height, width)).to(device)
+    return pixels.permute(2, 0, 1).float() / 255

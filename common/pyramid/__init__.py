@@ -1,0 +1,1 @@
+"""Pyramids: multi-resolution grids of integers, a shared synthesis and a shared entropy model."""
