@@ -24,7 +24,6 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "image_header",
-    "image_pixels",
     "scale_to_width",
     "scaled_size",
 ]
@@ -303,27 +302,3 @@ def _pixels(data: bytes) -> bytes:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             image.load()
             return image.tobytes()
-
-
-def image_pixels(codec: str, data: bytes, height: int, width: int) -> Rgb:
-    """Pixels of a classic file of a packet, whose size is known beforehand.
-
-    Args:
-        codec: "jpeg", "webp" or "avif": the only format accepted.
-        data: The file.
-        height: Rows that the image must have.
-        width: Columns that the image must have.
-
-    Raises:
-        ImageError: The file is damaged, of another format or of another size.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=[codec.upper()]) as image:
-            if image.size != (width, height):
-                raise ImageError(
-                    f"a packet's {codec} image has {image.size[0]}x{image.size[1]} pixels, "
-                    f"its region {width}x{height}"
-                )
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"a packet's {codec} image is damaged: {error}") from error
