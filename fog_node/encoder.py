@@ -18,6 +18,7 @@ from common.inr.decode import compose_packets, resolve_device
 from common.quality import frame_quality
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
+from fog_node.image_encoder import ImageEncoder
 from fog_node.ladder import Deadline
 from fog_node.siren_encoder import SirenEncoder
 
@@ -74,7 +75,11 @@ class FrameEncoder:
         self.device = resolve_device(device)
         if threads:
             torch.set_num_threads(threads)
-        self._contents = SirenEncoder(settings, self.device)
+        self._contents: SirenEncoder | ImageEncoder
+        if settings.profile == "siren":
+            self._contents = SirenEncoder(settings, self.device)
+        else:
+            self._contents = ImageEncoder(settings, settings.profile)
 
     def encode(self, frames: Sequence[Frame]) -> list[EncodedFrame | EncodeFailure]:
         """Encode one batch; one result a frame, in order. A bad frame fails alone."""

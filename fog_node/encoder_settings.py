@@ -10,7 +10,7 @@ from common.config import Settings
 
 __all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
 
-PROFILES = ("siren",)
+PROFILES = ("siren", "jpeg", "webp", "avif")
 """Names of the representations that this encoder writes."""
 
 
@@ -80,7 +80,9 @@ OBJECT = LadderSettings(
 class EncoderSettings(Settings):
     """How a frame becomes a packet."""
 
-    profile: Literal["siren"] = Field("siren", description="representation of a frame")
+    profile: Literal["siren", "jpeg", "webp", "avif"] = Field(
+        "siren", description="representation of a frame"
+    )
     background_psnr: float = Field(
         28.0, ge=10, le=60, description="target outside every box, dB over 8-bit RGB, after quantization"
     )

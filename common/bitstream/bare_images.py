@@ -1,11 +1,11 @@
 """Classic image files without what every file of their kind repeats: bare bytes <-> the file.
 
-Bare bytes hold what differs from picture to picture; the rest is put back by rule, so a file that comes out of
-a packet has exactly one shape, its size stands in one place, and no other feature of its format can be reached.
-On a crop of 2 KB this saves 277 bytes of AVIF, 180 of JPEG and 20 of WebP.
+Bare bytes hold what differs from picture to picture; the rest is put back by rule, so a file that comes out
+of a packet has exactly one shape, its size stands in one place, and no other feature of its format can be
+reached. It saves 276 bytes of every AVIF file, 207 of a JPEG and 19 of a WebP.
 
-Bare AVIF: the AV1 sequence header and the one frame (OBUs). Bare JPEG: u8 quality, u16 width, u16 height, four
-Huffman tables, the scan. Bare WebP: the VP8 key frame.
+Bare AVIF: the AV1 sequence header and the one frame (OBUs). Bare JPEG: u8 quality, u16 width, u16 height,
+four Huffman tables, the scan. Bare WebP: the VP8 key frame.
 """
 
 from __future__ import annotations

@@ -1,0 +1,197 @@
+"""Frames to classic image files: the cheapest whole frame and crops of its boxes that reach the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from common.bitstream import ImageCodec, ImageFile, ObjectPatch
+from common.bitstream.image_files import image_file, image_pixels
+from common.bitstream.image_payload import encode_image
+from common.images import Rgb
+from common.inr.compose import owners
+from common.quality import Region, frame_quality, psnr
+from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoder_work import Work
+from fog_node.ladder import Deadline
+
+__all__ = ["ImageEncoder"]
+
+LOWEST, HIGHEST = 1, 100
+"""Qualities tried, in the units of each codec; 0 is no quality of JPEG."""
+BELOW = 2
+"""Qualities tried below the one that bisection finds: quality is not quite monotonous."""
+PATCH_BYTES = 8
+"""What a patch takes in a packet besides its file, bytes: box, scale, kind, length."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A file at one quality.
+
+    Attributes:
+        file: The file.
+        bytes: What it takes in a packet.
+        pixels: What it decodes to.
+        background: PSNR outside the boxes, dB; None when there is no such pixel.
+        objects: PSNR inside each box, dB.
+    """
+
+    file: ImageFile
+    bytes: int
+    pixels: Rgb
+    background: float | None
+    objects: list[float]
+
+
+class _Files:
+    """Files of one image, each quality encoded at most once."""
+
+    def __init__(self, image: Rgb, regions: Sequence[Region], codec: ImageCodec) -> None:
+        self._image = np.ascontiguousarray(image)
+        self._regions = regions
+        self._codec = codec
+        self._tried: dict[int, _Tried] = {}
+
+    def at(self, quality: int) -> _Tried:
+        """The file of ``quality``."""
+        if quality not in self._tried:
+            file = image_file(self._image, self._codec, quality)
+            pixels = image_pixels(file, *self._image.shape[:2])
+            quality_db = frame_quality(pixels, self._image, self._regions)
+            self._tried[quality] = _Tried(file, len(encode_image(file)), pixels, *quality_db)
+        return self._tried[quality]
+
+    def cheapest(
+        self, good: Callable[[_Tried], bool], deadline: Deadline, *, most: float = float("inf")
+    ) -> _Tried | None:
+        """The smallest file that is ``good``, by bisection over quality.
+
+        Args:
+            good: Holds from some quality on, at least nearly so.
+            deadline: When it has come, the best file so far is taken.
+            most: Larger files are not wanted, bytes.
+
+        Returns:
+            None when no file of at most ``most`` bytes is good.
+        """
+        low, high = LOWEST, HIGHEST
+        while low < high and (deadline.left > 0 or high == HIGHEST):
+            middle = (low + high) // 2
+            tried = self.at(middle)
+            if good(tried) or tried.bytes > most:
+                high = middle
+            else:
+                low = middle + 1
+        if deadline.left > 0:
+            for quality in range(max(LOWEST, high - BELOW), high + 1):
+                self.at(quality)
+        self.at(high)
+        found = [tried for tried in self._tried.values() if good(tried) and tried.bytes <= most]
+        return min(found, key=lambda tried: tried.bytes, default=None)
+
+
+class ImageEncoder:
+    """Searches, for each frame, the files that reach the targets at the fewest bytes.
+
+    The background file must meet its target outside the boxes. A box that it leaves below the object target
+    gets a file of its crop, unless a better background serves the box for fewer bytes.
+
+    Args:
+        settings: Targets; ``profile`` names the codec.
+        codec: Codec of all files.
+    """
+
+    def __init__(self, settings: EncoderSettings, codec: ImageCodec) -> None:
+        self._settings = settings
+        self._codec = codec
+
+    def encode(self, items: Sequence[Work], deadline: Deadline) -> None:
+        """Fill the background and the objects of every item."""
+        for number, item in enumerate(items):
+            self._encode(item, Deadline(deadline.left / (len(items) - number)))
+
+    def _encode(self, item: Work, deadline: Deadline) -> None:
+        settings = self._settings
+        frames = _Files(item.image, item.regions, self._codec)
+
+        def outside(tried: _Tried) -> bool:
+            return tried.background is None or tried.background >= settings.background_psnr
+
+        base = frames.cheapest(outside, deadline) or frames.at(HIGHEST)
+        crops = {
+            index: self._crop(item, index, settings.object_psnr, deadline)
+            for index, db in enumerate(base.objects)
+            if db < settings.object_psnr
+        }
+        best, cost = base, self._cost(base, crops)
+        for index in crops:
+            # A background that serves this box, too, saves its crop, and perhaps others.
+            def serves(tried: _Tried, index: int = index) -> bool:
+                return outside(tried) and tried.objects[index] >= settings.object_psnr
+
+            better = frames.cheapest(serves, deadline, most=cost)
+            if better is not None and self._cost(better, crops) < cost:
+                best, cost = better, self._cost(better, crops)
+        item.background = best.file
+        needed = [i for i in crops if best.objects[i] < settings.object_psnr]
+        owner = owners([item.regions[i] for i in needed], *item.image.shape[:2])
+        # A crop whose every pixel belongs to smaller ones would be sent for nothing.
+        chosen = {i: crops[i] for place, i in enumerate(needed) if (owner == place).any()}
+        self._raise_overlapped(item, best.pixels, chosen, deadline)
+        item.objects = {index: ObjectPatch(index, 1.0, file) for index, file in chosen.items()}
+
+    def _cost(self, background: _Tried, crops: dict[int, ImageFile]) -> int:
+        """Bytes of a background with the crops that it leaves necessary."""
+        needed = (file for i, file in crops.items() if background.objects[i] < self._settings.object_psnr)
+        return background.bytes + sum(len(encode_image(file)) + PATCH_BYTES for file in needed)
+
+    def _crop(self, item: Work, index: int, target_db: float, deadline: Deadline) -> ImageFile:
+        """The smallest file of a box's pixels that has ``target_db``, or the best there is."""
+        x0, y0, x1, y1 = item.regions[index]
+        crop = item.image[y0:y1, x0:x1]
+        files = _Files(crop, [(0, 0, x1 - x0, y1 - y0)], self._codec)
+        found = files.cheapest(lambda tried: tried.objects[0] >= target_db, deadline)
+        return (found or files.at(HIGHEST)).file
+
+    def _raise_overlapped(
+        self, item: Work, background: Rgb, chosen: dict[int, ImageFile], deadline: Deadline
+    ) -> None:
+        """Raise the crops of boxes that others cover in part, until every box is on target.
+
+        A box is measured over all of its pixels, but only some are its crop's: those may be its worse ones.
+        """
+        target = self._settings.object_psnr
+        aim = dict.fromkeys(chosen, target)
+        while deadline.left > 0 and len(item.regions) > 1:
+            pixels = _composed(background, item.regions, chosen)
+            short = {
+                index: db
+                for index, (x0, y0, x1, y1) in enumerate(item.regions)
+                if (db := psnr(pixels[y0:y1, x0:x1], item.image[y0:y1, x0:x1])) < target
+            }
+            # A box without a crop is spoilt by the crop that covers it: all of them are raised then.
+            raised = [i for i in chosen if i in short or short.keys() - chosen.keys()]
+            raised = [i for i in raised if aim[i] < target + 6]
+            if not short or not raised:
+                return
+            for index in raised:
+                aim[index] += max(0.1, target - min(short.values()))
+                chosen[index] = self._crop(item, index, aim[index], deadline)
+
+
+def _composed(
+    background: Rgb, regions: Sequence[Region], crops: dict[int, ImageFile]
+) -> npt.NDArray[np.uint8]:
+    """The frame as a decoder composes it: each pixel from the smallest crop that covers it."""
+    pixels = background.copy()
+    indices = sorted(crops)
+    owner = owners([regions[i] for i in indices], *pixels.shape[:2])
+    for place, index in enumerate(indices):
+        x0, y0, x1, y1 = regions[index]
+        mine = owner[y0:y1, x0:x1] == place
+        pixels[y0:y1, x0:x1][mine] = image_pixels(crops[index], y1 - y0, x1 - x0)[mine]
+    return pixels
