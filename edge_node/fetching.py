@@ -10,7 +10,7 @@ from common.node.jobs import Jobs
 from common.store.contract import EdgeStore
 from common.wire.messages import Chunk, ErrorCode, Fetch
 from common.wire.transfer import BlobReceiver
-from edge_node.receiving import FetchBlob
+from edge_node.receiving import Content, FetchBlob, Problem
 
 __all__ = ["Fetcher"]
 
@@ -30,9 +30,9 @@ class Fetcher:
         store: The edge's store.
         jobs: The store's thread.
         send: Sends a Fetch.
-        done: Called with the request and None when its content is in the store now, else with a sentence
-            that says why it will not be: the fog does not have it, or its content is damaged. A record's
-            payload that only cannot be read or written now is tried again without end.
+        done: Called with the request and None when its content is in the store now, else with the problem:
+            the fog does not have it, or its content is damaged. A record's payload that only cannot be read
+            or written now is tried again without end; other content is given up for now.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Fetcher:
         jobs: Jobs,
         *,
         send: Callable[[Fetch], None],
-        done: Callable[[FetchBlob, str | None], None],
+        done: Callable[[FetchBlob, Problem | None], None],
     ) -> None:
         self._store = store
         self._jobs = jobs
@@ -119,7 +119,7 @@ class Fetcher:
         if request is None or request.digest != digest:
             return
         if code == ErrorCode.NOT_FOUND:
-            self._give_up(request, sentence)
+            self._give_up(request, Problem(sentence, gone=True))
         else:
             self._try_again(request, sentence)
 
@@ -136,10 +136,14 @@ class Fetcher:
 
     def _keep(self, request: FetchBlob, receiver: BlobReceiver) -> None:
         path = receiver.verify()
-        if not request.original:
-            self._store.adopt_blob(request.digest, path)
-            return
-        self._store.store_original(request.digest, path.read_bytes())
+        match request.content:
+            case Content.PAYLOAD:
+                self._store.adopt_blob(request.digest, path)
+                return
+            case Content.ORIGINAL:
+                self._store.store_original(request.digest, path.read_bytes())
+            case Content.KEYFRAME:
+                self._store.store_keyframe(request.digest, path.read_bytes())
         receiver.discard()
 
     def _ask(self) -> None:
@@ -162,18 +166,18 @@ class Fetcher:
         damaged = isinstance(error, MessageError)
         self._damaged += damaged
         if damaged and self._damaged >= DAMAGED_TRIES:
-            self._give_up(request, str(error))
+            self._give_up(request, Problem(str(error)))
         elif damaged or isinstance(error, StoreFullError):
             self._begin_later(request, str(error))
         else:
             self._try_again(request, str(error))
 
     def _try_again(self, request: FetchBlob, sentence: str) -> None:
-        """What fails may work later: a record must not be lost by it, an original need not hold others up."""
-        if request.original:
-            self._give_up(request, sentence)
-        else:
+        """What fails may work later: a record must not be lost by it, other content holds nobody up."""
+        if request.content is Content.PAYLOAD:
             self._begin_later(request, sentence)
+        else:
+            self._give_up(request, Problem(sentence))
 
     def _begin_later(self, request: FetchBlob, sentence: str) -> None:
         if sentence != self._problem:
@@ -182,11 +186,12 @@ class Fetcher:
         self._receiver = None
         self._retry_at = -1.0
 
-    def _give_up(self, request: FetchBlob, sentence: str) -> None:
-        _log.warning("content %s is not to be had: %s", request.digest.hex(), sentence)
-        self._end(sentence)
+    def _give_up(self, request: FetchBlob, problem: Problem) -> None:
+        what = request.content.name.lower()
+        _log.warning("%s %s is not to be had: %s", what, request.digest.hex(), problem.sentence)
+        self._end(problem)
 
-    def _end(self, problem: str | None) -> None:
+    def _end(self, problem: Problem | None) -> None:
         request, self._request, self._receiver = self._request, None, None
         self._retry_at = None
         if request is not None:

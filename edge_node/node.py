@@ -19,7 +19,7 @@ from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
 from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
-from common.store.records import ApplyResult, Original, RecordKind
+from common.store.records import ApplyResult, Keyframe, Original, RecordKind
 from common.wire.messages import (
     Accepted,
     CaughtUp,
@@ -38,7 +38,17 @@ from common.wire.messages import (
 )
 from edge_node.fetching import Fetcher
 from edge_node.learner import Learner
-from edge_node.receiving import Apply, FetchBlob, LoadOriginals, Receiving, ReceivingInstruction, SendPull
+from edge_node.receiving import (
+    Apply,
+    Content,
+    FetchBlob,
+    LoadKeyframes,
+    LoadOriginals,
+    Problem,
+    Receiving,
+    ReceivingInstruction,
+    SendPull,
+)
 from edge_node.recorder import Recorder
 from edge_node.settings import EdgeSettings
 from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Uploading, UploadInstruction
@@ -276,6 +286,7 @@ class EdgeNode:
                 "refused": outbox.refused,
             },
             "inbox": {kind.value: self._store.count(kind) for kind in RecordKind},
+            "waiting_for_keyframe": self._store.waiting_packets,
             "originals_fetched": self._store.original_count(),
             "uplink_bytes_per_s": self._up.bytes_per_second(),
             "downlink_bytes_per_s": self._down.bytes_per_second(),
@@ -365,6 +376,8 @@ class EdgeNode:
                     self._fetcher.begin(instruction, chunk_bytes)
                 case LoadOriginals(limit):
                     self._load_originals(limit)
+                case LoadKeyframes(limit):
+                    self._load_keyframes(limit)
 
     def _apply(self, request: Apply) -> None:
         kinds = {record.kind for record in request.records}
@@ -376,7 +389,9 @@ class EdgeNode:
             for record in request.records:
                 if record.kind is RecordKind.GAP:
                     _log.warning("records are missing: %s", dict(record.meta))
-            self._receive(self.receiving.applied(request.position, RecordKind.PACKET in kinds))
+            self._receive(
+                self.receiving.applied(request.position, RecordKind.PACKET in kinds, result.waiting > 0)
+            )
             if kinds:
                 self.learner.inbox_grew(weights=RecordKind.WEIGHTS in kinds)
 
@@ -396,13 +411,25 @@ class EdgeNode:
 
         self._jobs.run(lambda: self._store.wanted_originals(limit), wanted, failed)
 
+    def _load_keyframes(self, limit: int) -> None:
+        def failed(error: Exception) -> None:
+            _log.error("the keyframes that packets wait for cannot be listed: %s", error)
+            self._receive(self.receiving.keyframes_wanted([]))
+
+        def wanted(keyframes: list[Keyframe]) -> None:
+            self._receive(self.receiving.keyframes_wanted(keyframes))
+
+        self._jobs.run(lambda: self._store.wanted_keyframes(limit), wanted, failed)
+
     def _fetch(self, message: Fetch) -> None:
         self._down.begin(time.monotonic())
         self._send(message)
 
-    def _fetched(self, request: FetchBlob, problem: str | None) -> None:
+    def _fetched(self, request: FetchBlob, problem: Problem | None) -> None:
         self._down.end()
-        self._receive(self.receiving.fetched(request, problem))
+        self._receive(self.receiving.fetched(request, problem, time.monotonic()))
+        if request.content is Content.KEYFRAME and problem is None:
+            self.learner.inbox_grew(weights=False)
 
 
 def _positive(value: object) -> float | None:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, TypeAlias
 
 from common.errors import MessageError, ResidualInrError
 from common.frame import Box, Frame, FrameIdentity
+from common.store.records import Keyframe
+from common.store.rows import keyframe_facts, keyframe_of
 
 __all__ = [
     "BatchEncoded",
@@ -79,6 +81,7 @@ class Encoded:
         object_psnr_db: PSNR of each box, dB.
         seconds: The frame's share of the batch's encoding time.
         reached_target: Whether the background and every box reached the quality target.
+        keyframe: The packet that this one refers to, encoded before it; None when it is self-contained.
     """
 
     packet: bytes
@@ -86,6 +89,7 @@ class Encoded:
     object_psnr_db: tuple[float, ...]
     seconds: float
     reached_target: bool
+    keyframe: Keyframe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,7 @@ def _result_map(result: Encoded | NotEncoded) -> dict[str, Any]:
         "object_psnr_db": list(result.object_psnr_db),
         "seconds": result.seconds,
         "reached_target": result.reached_target,
+        "keyframe": None if result.keyframe is None else keyframe_facts(result.keyframe),
     }
 
 
@@ -199,4 +204,5 @@ def _result(value: dict[str, Any]) -> Encoded | NotEncoded:
         object_psnr_db=tuple(float(item) for item in value["object_psnr_db"]),
         seconds=float(value["seconds"]),
         reached_target=bool(value["reached_target"]),
+        keyframe=keyframe_of(value),
     )

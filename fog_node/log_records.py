@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.store.contract import FogStore
 from common.store.records import Record, RecordKind
-from fog_node.encoder_messages import Encoded
+from common.store.rows import KEYFRAME_KEY, keyframe_facts
+from fog_node.encoder_messages import Encoded, NotEncoded
 from fog_node.encoding import Finish
 from fog_node.planning import Tally
 
@@ -35,16 +36,26 @@ def record_of(item: Finish) -> tuple[RecordKind, dict[str, Any], bytes]:
         "encode_seconds": item.result.seconds,
         "reached_target": item.result.reached_target,
     }
+    if item.result.keyframe is not None:
+        meta[KEYFRAME_KEY] = keyframe_facts(item.result.keyframe)
     return RecordKind.PACKET, meta, item.result.packet
 
 
 def finish_frames(store: FogStore, items: Iterable[Finish]) -> int:
     """Write records in order; returns the log's last position.
 
+    A packet whose keyframe is no longer in the log becomes a tombstone: nobody could decode it.
+
     Raises:
         StoreError: The rest is not written; what was written stays, and doing it again does no harm.
     """
     for item in items:
+        if (
+            isinstance(item.result, Encoded)
+            and item.result.keyframe is not None
+            and store.blob_size(item.result.keyframe.digest) is None
+        ):
+            item = replace(item, result=NotEncoded("its keyframe is no longer in the log"))
         kind, meta, payload = record_of(item)
         store.finish(item.identity, kind, meta, payload)
     return store.last_position

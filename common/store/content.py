@@ -22,7 +22,7 @@ class ContentDatabase(Database):
     Args:
         folder: As of :class:`Database`.
         role: As of :class:`Database`.
-        schema: As of :class:`Database`.
+        schema, upgrade: As of :class:`Database`.
         references: SQL that gives a row when one refers to the file of hash ``:digest``.
         settings: As of :class:`Database`.
 
@@ -38,10 +38,11 @@ class ContentDatabase(Database):
         folder: Path,
         role: Role | None,
         schema: str = "",
+        upgrade: str = "",
         references: str = "",
         settings: StoreSettings | None = None,
     ) -> None:
-        super().__init__(folder, role, schema, settings)
+        super().__init__(folder, role, schema, upgrade, settings)
         self._references = references
         self._written: list[bytes] = []
         try:

@@ -6,7 +6,7 @@ Every method that writes has committed to disk (fsync) when it returns, and has 
 when it raises. Methods may be called from any thread: a lock serialises them. What a node tells of
 itself (ids, positions, counts) is held in memory, so that asking for it waits for no other call:
 ``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``inbox_position``,
-``count``, ``original_count`` and ``outbox_state`` at an edge. One process at a
+``count``, ``waiting_packets``, ``original_count`` and ``outbox_state`` at an edge. One process at a
 time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
 
 Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works
@@ -26,6 +26,7 @@ from common.frame import Frame, FrameIdentity, in_validation_block
 from common.store.records import (
     ApplyResult,
     CommitOutcome,
+    Keyframe,
     LogPage,
     Original,
     OutboxState,
@@ -77,6 +78,8 @@ class TrainingView(Closable, Protocol):
     def packets_after(self, position: int, limit: int, max_bytes: int = 64 << 20) -> list[tuple[int, bytes]]:
         """Packets in order, training and validation alike: the packet says which.
 
+        At an edge a packet whose keyframe is not there is left out; it comes once the keyframe has come.
+
         Args:
             position: Packets after this one.
             limit: At most this many.
@@ -85,6 +88,10 @@ class TrainingView(Closable, Protocol):
         Returns:
             (position, packet bytes) of each.
         """
+        ...
+
+    def packet(self, digest: bytes) -> bytes | None:
+        """The packet with this content hash, such as the keyframe of another; None if it is not there."""
         ...
 
     def validation_originals(self, limit: int) -> list[Frame]:
@@ -159,7 +166,8 @@ class FogStore(Closable, Protocol):
         Args:
             identity: A committed frame.
             kind: PACKET or TOMBSTONE.
-            meta: JSON values; the key ``source`` is added here for a validation frame.
+            meta: JSON values; the key ``source`` is added here for a validation frame. A packet that
+                refers to another names it under ``keyframe`` (:func:`common.store.rows.keyframe_facts`).
             payload: The packet; empty for a tombstone.
 
         Returns:
@@ -232,7 +240,11 @@ class FogStore(Closable, Protocol):
         ...
 
     def trim(self, through: int) -> int:
-        """Drop the records up to and including a position (retention); returns how many went."""
+        """Drop the records up to and including a position (retention); returns how many went.
+
+        A packet to which a kept one refers as its keyframe stays, to be had by its hash only, until a later
+        call drops the last that refers to it.
+        """
         ...
 
     def training_view(self) -> TrainingView:
@@ -332,7 +344,9 @@ class EdgeStore(Closable, Protocol):
     def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
         """Store records and this edge's position in one transaction.
 
-        A record is stored once by (device, epoch, number, kind).
+        A record is stored once by (device, epoch, number, kind). A packet whose keyframe is not here waits:
+        it is stored, but ``records`` and the trainer's view leave it out until the keyframe has come, as a
+        record or by ``store_keyframe``; then it is the newest of this edge's own sequence.
 
         Args:
             records: Large ones (payload None) must have been adopted or held before.
@@ -377,10 +391,30 @@ class EdgeStore(Closable, Protocol):
         """Originals that were fetched and are held."""
         ...
 
+    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
+        """Keyframes that stored packets wait for, those of the newest packets first."""
+        ...
+
+    def store_keyframe(self, digest: bytes, packet: bytes) -> int:
+        """Keep a fetched keyframe; the same one again changes nothing.
+
+        Returns:
+            How many packets no longer wait.
+
+        Raises:
+            StoreError: The bytes do not have this hash.
+        """
+        ...
+
+    @property
+    def waiting_packets(self) -> int:
+        """How many stored packets wait for their keyframe."""
+        ...
+
     def records(
         self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
     ) -> list[tuple[int, Record]]:
-        """Applied records as (inbox position, record), without payloads (None), in order."""
+        """Applied records as (inbox position, record), without payloads (None), in order; none that waits."""
         ...
 
     def count(self, kind: RecordKind) -> int:

@@ -16,7 +16,7 @@ from common.store.settings import StoreSettings
 
 __all__ = ["DATABASE_NAME", "SCHEMA_VERSION", "Database", "Role"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the tables, kept in the database's ``user_version``; a newer one is refused."""
 
 DATABASE_NAME = "store.sqlite3"
@@ -47,7 +47,8 @@ class Database:
     Args:
         folder: The store's folder; made when missing, unless read-only.
         role: What kind of store it is; None takes what is there.
-        schema: SQL that creates the tables, beside ``state``, of version ``SCHEMA_VERSION``.
+        schema: SQL that creates the tables, beside ``state``, of version 1.
+        upgrade: SQL that makes version 2 of version 1; also applied to a new database.
         settings: Bounds; None opens an existing store for reading beside its writer.
 
     Raises:
@@ -56,7 +57,12 @@ class Database:
     """
 
     def __init__(
-        self, folder: Path, role: Role | None, schema: str = "", settings: StoreSettings | None = None
+        self,
+        folder: Path,
+        role: Role | None,
+        schema: str = "",
+        upgrade: str = "",
+        settings: StoreSettings | None = None,
     ) -> None:
         self.folder = folder
         self.lock = threading.RLock()
@@ -67,12 +73,12 @@ class Database:
             if settings is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock_file = _lock(folder)
-            self._open(role, schema)
+            self._open(role, schema, upgrade)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, role: Role | None, schema: str) -> None:
+    def _open(self, role: Role | None, schema: str, upgrade: str) -> None:
         path = self.folder / DATABASE_NAME
         writable = self._settings is not None
         if not writable and not path.is_file():
@@ -102,6 +108,10 @@ class Database:
             if self._settings is None:
                 if fresh:
                     raise StoreError(f"store {path} is empty; start the node that keeps it first")
+                if version < SCHEMA_VERSION:
+                    raise StoreError(
+                        f"store {path} was written by an older program; start the node that keeps it first"
+                    )
                 connection.execute("PRAGMA query_only = ON")
                 return
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -112,9 +122,10 @@ class Database:
             if self._settings.max_database_bytes is not None:
                 pages = self._settings.max_database_bytes // PAGE_BYTES
                 connection.execute(f"PRAGMA max_page_count = {pages}")
-            if fresh:
+            if version < SCHEMA_VERSION:
+                create = f"{STATE_SCHEMA} {schema}" if fresh else ""
                 connection.executescript(
-                    f"BEGIN IMMEDIATE; {STATE_SCHEMA} {schema} "
+                    f"BEGIN IMMEDIATE; {create} {upgrade} "
                     f"PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
                     f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 )

@@ -15,8 +15,8 @@ from common.errors import StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
 from common.store.contract import Closable, TrainingView
 from common.store.memory_view import MemoryTrainingView
-from common.store.records import ApplyResult, Original, OutboxState, Record, RecordKind
-from common.store.rows import json_text, marked, signed, source_frame
+from common.store.records import ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
+from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
 from common.store.settings import EdgeStoreSettings
 
 __all__ = ["MemoryEdgeStore"]
@@ -50,6 +50,8 @@ class MemoryEdgeStore(Closable):
         self._keys: dict[str, int] = {}
         self._outbox: list[_Recorded] = []
         self._inbox: list[Record] = []
+        self._waiting: list[Record] = []
+        self._keyframes: dict[bytes, bytes] = {}
         self._index: dict[tuple[FrameIdentity, RecordKind], bytes] = {}
         self._blobs: dict[bytes, bytes] = {}
         self._fetched: dict[bytes, bytes] = {}
@@ -191,11 +193,35 @@ class MemoryEdgeStore(Closable):
                     new[key] = self._checked(record)
                 elif held != record.digest:
                     conflicts.append(record.identity)
+            waiting = 0
             for key, record in new.items():
                 self._index[key] = record.digest
-                self._inbox.append(record)
+                packet = record.kind is RecordKind.PACKET
+                keyframe = keyframe_of(record.meta) if packet else None
+                if keyframe is None or self._has_packet(keyframe.digest):
+                    self._inbox.append(record)
+                else:
+                    self._waiting.append(record)
+                    waiting += 1
+                if packet:
+                    self._free(record.digest)
             self._position = max(self._position, position)
-        return ApplyResult(len(new), len(records) - len(new) - len(conflicts), tuple(conflicts))
+        return ApplyResult(len(new), len(records) - len(new) - len(conflicts), tuple(conflicts), waiting)
+
+    def _has_packet(self, digest: bytes) -> bool:
+        packets = (record.digest for record in self._held() if record.kind is RecordKind.PACKET)
+        return digest in self._keyframes or digest in packets
+
+    def _held(self) -> list[Record]:
+        return [*self._inbox, *self._waiting]
+
+    def _free(self, keyframe: bytes) -> int:
+        """Move the packets that wait for ``keyframe`` to the end of the inbox."""
+        wanted = [(record, keyframe_of(record.meta)) for record in self._waiting]
+        free = [record for record, entry in wanted if entry is not None and entry.digest == keyframe]
+        self._waiting = [record for record in self._waiting if record not in free]
+        self._inbox += free
+        return len(free)
 
     def _checked(self, record: Record) -> Record:
         payload = self._blobs.get(record.digest) if record.payload is None else record.payload
@@ -223,7 +249,8 @@ class MemoryEdgeStore(Closable):
                 digest in self._blobs
                 or digest in self._fetched
                 or any(item.kept and item.frame.digest == digest for item in self._outbox)
-                or any(record.digest == digest for record in self._inbox)
+                or digest in self._keyframes
+                or any(record.digest == digest for record in self._held())
             )
 
     @property
@@ -236,7 +263,7 @@ class MemoryEdgeStore(Closable):
         wanted: dict[bytes, Original] = {}
         with self._open():
             own = {item.frame.digest for item in self._outbox if item.kept}
-            for record in reversed(self._inbox):
+            for record in reversed(self._held()):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
                 if source and source.digest not in own and source.digest not in self._fetched:
                     wanted.setdefault(source.digest, Original(source.digest, source.size))
@@ -253,6 +280,26 @@ class MemoryEdgeStore(Closable):
         """Originals that were fetched and are held."""
         return len(self._fetched)
 
+    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
+        """Keyframes that stored packets wait for."""
+        with self._open():
+            wanted = [keyframe_of(record.meta) for record in reversed(self._waiting)]
+        return list(dict.fromkeys(keyframe for keyframe in wanted if keyframe is not None))[:limit]
+
+    def store_keyframe(self, digest: bytes, packet: bytes) -> int:
+        """Keep a fetched keyframe."""
+        if content_digest(packet) != digest:
+            raise StoreError(f"a keyframe does not have the content hash {digest.hex()}; fetch it again")
+        with self._open():
+            if not self._has_packet(digest):
+                self._keyframes[digest] = packet
+            return self._free(digest)
+
+    @property
+    def waiting_packets(self) -> int:
+        """How many stored packets wait for their keyframe."""
+        return len(self._waiting)
+
     def records(
         self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
     ) -> list[tuple[int, Record]]:
@@ -268,11 +315,11 @@ class MemoryEdgeStore(Closable):
     def count(self, kind: RecordKind) -> int:
         """How many records of a kind were applied."""
         with self._open():
-            return sum(record.kind is kind for record in self._inbox)
+            return sum(record.kind is kind for record in self._held())
 
     def training_view(self) -> TrainingView:
         """A view for the same process."""
-        return MemoryTrainingView(self._records, self._originals)
+        return MemoryTrainingView(self._records, self._originals, self._keyframes)
 
     def _records(self) -> list[tuple[int, Record]]:
         with self._open():
@@ -286,7 +333,7 @@ class MemoryEdgeStore(Closable):
                 if item.kept and item.frame.validation and item.frame.labelled
             ]
             fetched = []
-            for record in reversed(self._inbox):
+            for record in reversed(self._held()):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
                 if source and source.digest in self._fetched:
                     fetched.append(source.frame(self._fetched[source.digest], record.identity))

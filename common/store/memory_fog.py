@@ -26,6 +26,7 @@ from common.store.rows import (
     frame_facts,
     identity_of,
     json_text,
+    keyframe_of,
     signed,
     source_facts,
 )
@@ -202,7 +203,7 @@ class MemoryFogStore(Closable):
                 records.append(Record.gap(self._log_id, after + 1, self._trimmed, RETENTION))
             for position, record in self._log.items():
                 if (
-                    position <= after
+                    position <= max(after, self._trimmed)
                     or (devices is not None and record.device not in devices)
                     or (kinds is not None and record.kind not in kinds)
                 ):
@@ -224,10 +225,18 @@ class MemoryFogStore(Closable):
         """Drop the records up to and including a position."""
         with self._open():
             through = min(through, self._last)
-            gone = [position for position in self._log if position <= through]
+            if through <= self._trimmed:
+                return 0
+            kept = [keyframe_of(record.meta) for place, record in self._log.items() if place > through]
+            keyframes = {keyframe.digest for keyframe in kept if keyframe is not None}
+            gone = [
+                place
+                for place, record in self._log.items()
+                if place <= through and record.digest not in keyframes
+            ]
             for position in gone:
                 del self._log[position]
-            self._trimmed = max(self._trimmed, through)
+            self._trimmed = through
             return len(gone)
 
     def blob_size(self, digest: bytes) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from common.frame import Frame
 from common.store.contract import Closable
@@ -18,13 +18,18 @@ class MemoryTrainingView(Closable):
     Args:
         records: Gives (position, record with its payload) in order.
         originals: Gives labelled validation frames, newest first.
+        keyframes: Fetched keyframes by content hash.
     """
 
     def __init__(
-        self, records: Callable[[], list[tuple[int, Record]]], originals: Callable[[], list[Frame]]
+        self,
+        records: Callable[[], list[tuple[int, Record]]],
+        originals: Callable[[], list[Frame]],
+        keyframes: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._records = records
         self._originals = originals
+        self._keyframes = {} if keyframes is None else keyframes
 
     def close(self) -> None:
         """Nothing is held."""
@@ -51,6 +56,13 @@ class MemoryTrainingView(Closable):
             packets.append((place, record.payload))
             total += record.size
         return packets
+
+    def packet(self, digest: bytes) -> bytes | None:
+        """The packet with this content hash."""
+        for _, record in self._records():
+            if record.kind is RecordKind.PACKET and record.digest == digest:
+                return record.payload
+        return self._keyframes.get(digest)
 
     def validation_originals(self, limit: int) -> list[Frame]:
         """The newest labelled validation frames whose original is here."""

@@ -13,6 +13,7 @@ __all__ = [
     "INLINE_LIMIT_BYTES",
     "ApplyResult",
     "CommitOutcome",
+    "Keyframe",
     "LogPage",
     "Original",
     "OutboxState",
@@ -53,7 +54,8 @@ class Record:
         digest: Content hash of the payload, 32 bytes.
         meta: Small facts beside the payload; JSON values only. The key ``source`` is the store's
             own: on the packet of a validation frame it describes the original (digest in hex,
-            size in bytes, name, width, height, labelled, validation, boxes).
+            size in bytes, name, width, height, labelled, validation, boxes). The key ``keyframe``
+            names the packet that this one refers to (digest in hex, size in bytes).
         size: Bytes of the payload.
         payload: The bytes, or None for a payload above ``INLINE_LIMIT_BYTES``: fetch it by digest.
     """
@@ -152,6 +154,19 @@ class Original:
 
 
 @dataclass(frozen=True, slots=True)
+class Keyframe:
+    """The packet that another one refers to.
+
+    Attributes:
+        digest: Content hash of its payload, 32 bytes.
+        size: Bytes of its payload.
+    """
+
+    digest: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyResult:
     """What :meth:`common.store.contract.EdgeStore.apply` did.
 
@@ -159,11 +174,13 @@ class ApplyResult:
         applied: Records stored now.
         duplicates: Records that were there before, with the same content.
         conflicts: Identities that were there with other content; the stored ones stay.
+        waiting: Packets stored now whose keyframe is not here.
     """
 
     applied: int
     duplicates: int
     conflicts: tuple[FrameIdentity, ...] = ()
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from typing import Any
 
 from common.errors import BoxError, StoreCorruptError, StoreError
 from common.frame import Box, Frame, FrameIdentity, content_digest
+from common.store.records import Keyframe
 
 __all__ = [
+    "KEYFRAME_KEY",
     "SOURCE_KEY",
     "checksum",
     "fingerprint",
@@ -21,6 +23,8 @@ __all__ = [
     "frame_of",
     "identity_of",
     "json_text",
+    "keyframe_facts",
+    "keyframe_of",
     "marked",
     "signed",
     "source_facts",
@@ -31,6 +35,9 @@ __all__ = [
 
 SOURCE_KEY = "source"
 """Key of a record's meta under which the store describes a validation frame's original."""
+
+KEYFRAME_KEY = "keyframe"
+"""Key of a packet's meta that names the packet it refers to."""
 
 
 def signed(value: int) -> int:
@@ -164,6 +171,27 @@ def source_frame(meta: Mapping[str, Any]) -> SourceFrame | None:
     except (KeyError, TypeError, ValueError, IndexError, BoxError):
         return None
     return SourceFrame(digest, size, facts)
+
+
+def keyframe_facts(keyframe: Keyframe) -> dict[str, Any]:
+    """The entry :data:`KEYFRAME_KEY` for a packet that refers to ``keyframe``."""
+    return {"digest": keyframe.digest.hex(), "size": keyframe.size}
+
+
+def keyframe_of(meta: Mapping[str, Any]) -> Keyframe | None:
+    """The keyframe that a packet's meta names; None without a sound one.
+
+    The meta came over a network, so every value is checked.
+    """
+    entry = meta.get(KEYFRAME_KEY)
+    if not isinstance(entry, Mapping):
+        return None
+    try:
+        digest, size = bytes.fromhex(entry["digest"]), entry["size"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    sound = len(digest) == 32 and type(size) is int and 0 < size < 2**40
+    return Keyframe(digest, size) if sound else None
 
 
 def verified(what: str, data: bytes, digest: bytes) -> bytes:

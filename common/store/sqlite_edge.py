@@ -7,7 +7,7 @@ from pathlib import Path
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
 from common.store.settings import EdgeStoreSettings
-from common.store.sqlite_inbox import INBOX_SCHEMA, SqliteInbox
+from common.store.sqlite_inbox import INBOX_SCHEMA, INBOX_UPGRADE, SqliteInbox
 from common.store.sqlite_outbox import OUTBOX_SCHEMA, SqliteOutbox
 from common.store.sqlite_view import SqliteTrainingView
 
@@ -16,12 +16,14 @@ __all__ = ["SqliteEdgeStore"]
 FILE_REFERENCES = """
 SELECT 1 FROM outbox WHERE digest = :digest AND kept = 1 AND image IS NULL
 UNION ALL SELECT 1 FROM originals WHERE digest = :digest AND image IS NULL
+UNION ALL SELECT 1 FROM keyframes WHERE digest = :digest AND packet IS NULL
 UNION ALL SELECT 1 FROM inbox WHERE digest = :digest AND payload IS NULL LIMIT 1
 """
 
 CONTENT_REFERENCES = """
 SELECT 1 FROM outbox WHERE digest = :digest AND kept = 1
 UNION ALL SELECT 1 FROM originals WHERE digest = :digest
+UNION ALL SELECT 1 FROM keyframes WHERE digest = :digest
 UNION ALL SELECT 1 FROM inbox WHERE digest = :digest LIMIT 1
 """
 """Rows that hold content or refer to its file."""
@@ -41,7 +43,8 @@ class SqliteEdgeStore(SqliteOutbox, SqliteInbox, Closable):
 
     def __init__(self, folder: Path, device: str, settings: EdgeStoreSettings | None = None) -> None:
         settings = settings or EdgeStoreSettings()
-        database = ContentDatabase(folder, "edge", OUTBOX_SCHEMA + INBOX_SCHEMA, FILE_REFERENCES, settings)
+        schema = OUTBOX_SCHEMA + INBOX_SCHEMA
+        database = ContentDatabase(folder, "edge", schema, INBOX_UPGRADE, FILE_REFERENCES, settings)
         self._database = database
         with database.opening(self._has_row):
             SqliteOutbox.__init__(self, database, device, settings)

@@ -29,6 +29,7 @@ from common.store.rows import (
     frame_of,
     identity_of,
     json_text,
+    keyframe_of,
     signed,
     source_facts,
     unsigned,
@@ -62,6 +63,11 @@ CREATE INDEX log_kind ON log (kind, position);
 CREATE INDEX log_digest ON log (digest);
 """
 
+UPGRADE = """
+ALTER TABLE log ADD COLUMN keyframe BLOB;
+CREATE INDEX log_keyframe ON log (keyframe, position) WHERE keyframe IS NOT NULL;
+"""
+
 FILE_REFERENCES = """
 SELECT 1 FROM frames WHERE digest = :digest AND kept = 1 AND image IS NULL
 UNION ALL SELECT 1 FROM log WHERE digest = :digest AND payload IS NULL LIMIT 1
@@ -86,7 +92,7 @@ class SqliteFogStore(Closable):
 
     def __init__(self, folder: Path, settings: FogStoreSettings | None = None) -> None:
         self._settings = settings or FogStoreSettings()
-        self._database = ContentDatabase(folder, "fog", SCHEMA, FILE_REFERENCES, self._settings)
+        self._database = ContentDatabase(folder, "fog", SCHEMA, UPGRADE, FILE_REFERENCES, self._settings)
         with self._database.opening() as connection:
             if self._database.state("log_id") is None:
                 self._database.set_state("log_id", signed(secrets.randbits(64)))
@@ -257,9 +263,11 @@ class SqliteFogStore(Closable):
         position = self.last_position + 1
         digest = content_digest(payload)
         row = log_row(position, kind, identity, digest, len(payload), meta)
+        keyframe = keyframe_of(meta) if kind is RecordKind.PACKET else None
         connection.execute(
-            f"INSERT INTO log ({LOG_COLUMNS}, checksum, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, self._database.keep(digest, payload)),
+            f"INSERT INTO log ({LOG_COLUMNS}, checksum, keyframe, payload) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, keyframe and keyframe.digest, self._database.keep(digest, payload)),
         )
         return position
 
@@ -320,7 +328,11 @@ class SqliteFogStore(Closable):
                 large = connection.execute(
                     "SELECT digest FROM log WHERE position <= ? AND payload IS NULL", (through,)
                 ).fetchall()
-                gone = connection.execute("DELETE FROM log WHERE position <= ?", (through,)).rowcount
+                gone = connection.execute(
+                    "DELETE FROM log WHERE position <= ? AND NOT EXISTS (SELECT 1 FROM log AS later "
+                    "WHERE later.keyframe = log.digest AND later.position > ?)",
+                    (through, through),
+                ).rowcount
                 self._database.set_state("trimmed", through)
             self._database.discard(row[0] for row in large)
             return gone

@@ -11,10 +11,10 @@ from common.errors import StoreError
 from common.frame import FrameIdentity, content_digest
 from common.store.content import ContentDatabase
 from common.store.log_rows import LOG_COLUMNS, log_row, record_of
-from common.store.records import ApplyResult, Original, Record, RecordKind
-from common.store.rows import signed, source_frame, unsigned
+from common.store.records import ApplyResult, Keyframe, Original, Record, RecordKind
+from common.store.rows import keyframe_of, signed, source_frame, unsigned
 
-__all__ = ["INBOX_SCHEMA", "SqliteInbox"]
+__all__ = ["INBOX_SCHEMA", "INBOX_UPGRADE", "SqliteInbox"]
 
 INBOX_SCHEMA = """
 CREATE TABLE inbox (
@@ -31,6 +31,15 @@ CREATE INDEX inbox_source ON inbox (sequence) WHERE source_digest IS NOT NULL;
 CREATE TABLE originals (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, image BLOB);
 """
 """Tables of the inbox."""
+
+INBOX_UPGRADE = """
+ALTER TABLE inbox ADD COLUMN keyframe BLOB;
+ALTER TABLE inbox ADD COLUMN keyframe_size INTEGER;
+ALTER TABLE inbox ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX inbox_waiting ON inbox (keyframe, sequence) WHERE waiting = 1;
+CREATE TABLE keyframes (digest BLOB PRIMARY KEY, size INTEGER, packet BLOB);
+"""
+"""Columns and tables of schema version 2: keyframes, and packets that wait for them."""
 
 
 class SqliteInbox:
@@ -50,9 +59,11 @@ class SqliteInbox:
             newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
             counts = connection.execute("SELECT kind, count(*) FROM inbox GROUP BY kind").fetchall()
             originals = connection.execute("SELECT count(*) FROM originals").fetchone()
+            waiting = connection.execute("SELECT count(*) FROM inbox WHERE waiting = 1").fetchone()
         self._inbox_position = int(newest[0])
         self._counts = Counter({RecordKind(kind): int(count) for kind, count in counts})
         self._originals = int(originals[0])
+        self._waiting = int(waiting[0])
 
     @property
     def log_id(self) -> int | None:
@@ -82,7 +93,7 @@ class SqliteInbox:
     def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
         """Store records and this edge's position in one transaction."""
         stored: list[RecordKind] = []
-        newest = duplicates = 0
+        newest = duplicates = waiting = freed = 0
         conflicts: list[FrameIdentity] = []
         with self._database.lock:
             with self._database.writing() as connection:
@@ -90,8 +101,12 @@ class SqliteInbox:
                 for record in records:
                     digest = self._held(connection, record)
                     if digest is None:
-                        newest = self._insert(connection, record)
+                        newest, waits = self._insert(connection, record)
                         stored.append(record.kind)
+                        waiting += waits
+                        if record.kind is RecordKind.PACKET and self._waiting + waiting > freed:
+                            count, newest = self._free(connection, record.digest, newest)
+                            freed += count
                     elif digest == record.digest:
                         duplicates += 1
                     else:
@@ -101,7 +116,8 @@ class SqliteInbox:
             self._position = max(self._position, position)
             self._inbox_position = max(self._inbox_position, newest)
             self._counts.update(stored)
-        return ApplyResult(len(stored), duplicates, tuple(conflicts))
+            self._waiting += waiting - freed
+        return ApplyResult(len(stored), duplicates, tuple(conflicts), waiting)
 
     def _held(self, connection: sqlite3.Connection, record: Record) -> bytes | None:
         row = connection.execute(
@@ -110,8 +126,8 @@ class SqliteInbox:
         ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def _insert(self, connection: sqlite3.Connection, record: Record) -> int:
-        """Store a record; its place in this edge's own sequence."""
+    def _insert(self, connection: sqlite3.Connection, record: Record) -> tuple[int, bool]:
+        """Store a record; its place in this edge's own sequence, and whether it waits for its keyframe."""
         if record.payload is None:
             if self._database.blobs.size(record.digest) != record.size:
                 raise StoreError(f"the payload of record {record.position} is not here; fetch it first")
@@ -121,13 +137,78 @@ class SqliteInbox:
         else:
             inline = self._database.keep(record.digest, record.payload)
         row = log_row(record.position, record.kind, record.identity, record.digest, record.size, record.meta)
-        source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
+        packet = record.kind is RecordKind.PACKET
+        source = source_frame(record.meta) if packet else None
+        keyframe = keyframe_of(record.meta) if packet else None
+        waits = keyframe is not None and not self._has_packet(connection, keyframe.digest)
         cursor = connection.execute(
-            f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, payload) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, source and source.digest, source and source.size, inline),
+            f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, keyframe, "
+            "keyframe_size, waiting, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *row,
+                source and source.digest,
+                source and source.size,
+                keyframe and keyframe.digest,
+                keyframe and keyframe.size,
+                int(waits),
+                inline,
+            ),
         )
-        return int(cursor.lastrowid or 0)
+        return int(cursor.lastrowid or 0), waits
+
+    def _has_packet(self, connection: sqlite3.Connection, digest: bytes) -> bool:
+        row = connection.execute(
+            "SELECT 1 FROM inbox WHERE digest = :digest AND kind = :kind "
+            "UNION ALL SELECT 1 FROM keyframes WHERE digest = :digest LIMIT 1",
+            {"digest": digest, "kind": RecordKind.PACKET.value},
+        ).fetchone()
+        return row is not None
+
+    def _free(self, connection: sqlite3.Connection, keyframe: bytes, newest: int) -> tuple[int, int]:
+        """Move the packets that wait for ``keyframe`` to the end of the sequence; their number and its end.
+
+        The trainer and whoever counts read on by position, so they meet each packet once, when it is usable.
+        """
+        rows = connection.execute(
+            "SELECT sequence FROM inbox WHERE keyframe = ? AND waiting = 1 ORDER BY sequence", (keyframe,)
+        ).fetchall()
+        for place, (sequence,) in enumerate(rows, start=newest + 1):
+            connection.execute(
+                "UPDATE inbox SET sequence = ?, waiting = 0 WHERE sequence = ?", (place, sequence)
+            )
+        return len(rows), newest + len(rows)
+
+    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
+        """Keyframes that stored packets wait for."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT keyframe, keyframe_size, max(sequence) AS newest FROM inbox WHERE waiting = 1 "
+                "GROUP BY keyframe ORDER BY newest DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [Keyframe(bytes(row[0]), int(row[1])) for row in rows]
+
+    def store_keyframe(self, digest: bytes, packet: bytes) -> int:
+        """Keep a fetched keyframe."""
+        if content_digest(packet) != digest:
+            raise StoreError(f"a keyframe does not have the content hash {digest.hex()}; fetch it again")
+        with self._database.lock:
+            with self._database.writing() as connection:
+                self._database.require_room(len(packet))
+                if not self._has_packet(connection, digest):
+                    connection.execute(
+                        "INSERT INTO keyframes (digest, size, packet) VALUES (?, ?, ?)",
+                        (digest, len(packet), self._database.keep(digest, packet)),
+                    )
+                freed, newest = self._free(connection, digest, self._inbox_position)
+            self._inbox_position = newest
+            self._waiting -= freed
+        return freed
+
+    @property
+    def waiting_packets(self) -> int:
+        """How many stored packets wait for their keyframe."""
+        return self._waiting
 
     def wanted_originals(self, limit: int) -> list[Original]:
         """Originals of labelled validation packets that are not here."""
@@ -166,7 +247,7 @@ class SqliteInbox:
         chosen = None if kinds is None else json.dumps([kind.value for kind in kinds])
         with self._database.reading() as connection:
             rows = connection.execute(
-                f"SELECT sequence, {LOG_COLUMNS}, checksum FROM inbox WHERE sequence > ? "
+                f"SELECT sequence, {LOG_COLUMNS}, checksum FROM inbox WHERE sequence > ? AND waiting = 0 "
                 "AND (? IS NULL OR kind IN (SELECT value FROM json_each(?))) ORDER BY sequence LIMIT ?",
                 (after, chosen, chosen, limit),
             ).fetchall()

@@ -19,6 +19,16 @@ from common.store.rows import checksum, frame_of, source_frame, unsigned
 
 __all__ = ["SqliteTrainingView"]
 
+USABLE = {"fog": "", "edge": "AND waiting = 0"}
+"""Of each role: the condition of packets whose keyframe is there; in a log it precedes them."""
+
+PACKETS = {
+    "fog": "SELECT payload FROM log WHERE digest = :digest AND kind = 'packet' LIMIT 1",
+    "edge": "SELECT payload FROM inbox WHERE digest = :digest AND kind = 'packet' "
+    "UNION ALL SELECT packet FROM keyframes WHERE digest = :digest LIMIT 1",
+}
+"""Of each role: the query of a packet by content hash."""
+
 TABLES = {"fog": ("log", "position"), "edge": ("inbox", "sequence")}
 """Of each role: the table of records and the column that orders them."""
 
@@ -61,7 +71,7 @@ class SqliteTrainingView(Closable):
         with self._database.reading() as connection:
             cursor = connection.execute(
                 f"SELECT {self._order}, {LOG_COLUMNS}, checksum, payload FROM {self._table} "
-                f"WHERE kind = ? AND {self._order} > ? ORDER BY {self._order}",
+                f"WHERE kind = ? AND {self._order} > ? {USABLE[self._database.role]} ORDER BY {self._order}",
                 (RecordKind.PACKET.value, position),
             )
             for row in cursor:
@@ -76,6 +86,18 @@ class SqliteTrainingView(Closable):
                 total += len(payload)
             cursor.close()
         return packets
+
+    def packet(self, digest: bytes) -> bytes | None:
+        """The packet with this content hash."""
+        with self._database.reading() as connection:
+            row = connection.execute(PACKETS[self._database.role], {"digest": digest}).fetchone()
+            if row is None:
+                return None
+            try:
+                return self._database.content(f"packet {digest.hex()}", digest, row[0])
+            except StoreCorruptError as error:
+                self._damaged[str(error)] = None
+                return None
 
     def validation_originals(self, limit: int) -> list[Frame]:
         """The newest labelled validation frames whose original is here."""

@@ -6,10 +6,20 @@ import pytest
 
 from common.frame import Frame, FrameIdentity, content_digest
 from common.node.rate_meter import RateMeter
-from common.store.records import Original, Record, RecordKind
+from common.store.records import Keyframe, Original, Record, RecordKind
 from common.wire.settings import WireSettings
 from edge_node.connection import Connection, Phase, Step
-from edge_node.receiving import Apply, FetchBlob, LoadOriginals, Receiving, SendPull
+from edge_node.receiving import (
+    KEYFRAME_WAIT_S,
+    Apply,
+    Content,
+    FetchBlob,
+    LoadKeyframes,
+    LoadOriginals,
+    Problem,
+    Receiving,
+    SendPull,
+)
 from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Uploading
 
 
@@ -219,7 +229,7 @@ def test_a_large_record_waits_for_its_file_and_all_behind_it():
     (fetch,) = of_type(FetchBlob, first)
     assert of_type(Apply, first) == []
     assert state.record(record(2)) == []
-    (apply,) = of_type(Apply, state.fetched(fetch, None))
+    (apply,) = of_type(Apply, state.fetched(fetch, None, 0.0))
     assert [entry.position for entry in apply.records] == [1, 2]
 
 
@@ -227,7 +237,7 @@ def test_a_payload_that_is_not_to_be_had_leaves_a_gap():
     state = receiving()
     state.opened(0, 0, LOG)
     (fetch,) = of_type(FetchBlob, state.record(record(1, large=True)))
-    (apply,) = of_type(Apply, state.fetched(fetch, "it is gone"))
+    (apply,) = of_type(Apply, state.fetched(fetch, Problem("it is gone"), 0.0))
     assert apply == Apply((Record.gap(LOG, 1, 1, "it is gone"),), 1)
 
 
@@ -270,11 +280,11 @@ def test_large_payloads_are_looked_for_again_before_what_could_not_be_stored():
     state = receiving()
     state.opened(0, 0, LOG)
     (fetch,) = of_type(FetchBlob, state.record(record(1, large=True)))
-    state.fetched(fetch, None)
+    state.fetched(fetch, None, 0.0)
     state.apply_failed(10.0)
     (again,) = state.tick(12.0)
     assert again == fetch
-    (apply,) = of_type(Apply, state.fetched(again, None))
+    (apply,) = of_type(Apply, state.fetched(again, None, 0.0))
     assert apply.position == 1
 
 
@@ -303,8 +313,8 @@ def test_originals_are_fetched_one_at_a_time_up_to_the_limit_and_after_records()
     state.record(record(1))
     wanted = [Original(b"x" * 32, 10), Original(b"y" * 32, 10)]
     (fetch,) = of_type(FetchBlob, [*state.originals_wanted(wanted), *state.applied(1, True)])
-    assert fetch.original
-    assert of_type(FetchBlob, state.fetched(fetch, None)) == []
+    assert fetch.content is Content.ORIGINAL
+    assert of_type(FetchBlob, state.fetched(fetch, None, 0.0)) == []
 
 
 def test_an_original_that_the_fog_does_not_have_is_not_asked_for_twice():
@@ -312,8 +322,99 @@ def test_an_original_that_the_fog_does_not_have_is_not_asked_for_twice():
     state.opened(0, 0, LOG)
     wanted = [Original(b"x" * 32, 10)]
     (fetch,) = of_type(FetchBlob, state.originals_wanted(wanted))
-    state.fetched(fetch, "it is gone")
+    state.fetched(fetch, Problem("it is gone"), 0.0)
     assert of_type(FetchBlob, state.originals_wanted(wanted)) == []
+
+
+# Keyframes
+
+
+def keyframe(name):
+    return Keyframe(content_digest(name.encode()), 10)
+
+
+def stored_waiting(state, position):
+    """A packet has come and was stored, but its keyframe is not there."""
+    state.record(record(position))
+    return state.applied(position, True, waiting=True)
+
+
+def test_the_keyframe_of_a_stored_packet_is_fetched_once_for_all_that_wait_for_it():
+    state = receiving()
+    (load,) = of_type(LoadKeyframes, state.opened(0, 0, LOG))
+    assert load.limit > 0
+    state.keyframes_wanted([])
+    (load,) = of_type(LoadKeyframes, stored_waiting(state, 1))
+    (fetch,) = of_type(FetchBlob, state.keyframes_wanted([keyframe("k")]))
+    assert (fetch.digest, fetch.content) == (keyframe("k").digest, Content.KEYFRAME)
+    # A second packet of the same keyframe comes while it is on its way.
+    (load,) = of_type(LoadKeyframes, stored_waiting(state, 2))
+    assert of_type(FetchBlob, state.keyframes_wanted([keyframe("k")])) == []
+    assert of_type(FetchBlob, state.fetched(fetch, None, 0.0)) == []
+
+
+def test_packets_with_their_keyframe_ask_for_nothing():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    state.keyframes_wanted([])
+    state.record(record(1))
+    assert of_type(LoadKeyframes, state.applied(1, True)) == []
+
+
+def test_a_keyframe_on_its_way_holds_up_no_record():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    state.keyframes_wanted([keyframe("k")])
+    (apply,) = of_type(Apply, state.record(record(1)))
+    assert apply.position == 1
+
+
+def test_a_keyframe_that_cannot_be_had_now_is_asked_for_again_later_and_meanwhile_others_are():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    both = [keyframe("a"), keyframe("b")]
+    (first,) = of_type(FetchBlob, state.keyframes_wanted(both))
+    (second,) = of_type(FetchBlob, state.fetched(first, Problem("it cannot be read"), 100.0))
+    assert [first.digest, second.digest] == [entry.digest for entry in both]
+    assert of_type(FetchBlob, state.fetched(second, None, 100.0)) == []
+    assert of_type(LoadKeyframes, state.tick(100.0 + KEYFRAME_WAIT_S[0]))
+    (again,) = of_type(FetchBlob, state.keyframes_wanted(both[:1]))
+    assert again.digest == first.digest
+
+
+def test_waits_between_attempts_at_a_keyframe_grow_and_are_bounded():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    (fetch,) = of_type(FetchBlob, state.keyframes_wanted([keyframe("k")]))
+    now, waits = 0.0, []
+    for _ in range(40):
+        begin = now
+        assert of_type(LoadKeyframes, state.fetched(fetch, Problem("it cannot be read"), now)) == []
+        while not of_type(LoadKeyframes, state.tick(now)):
+            now += 0.5
+        waits.append(now - begin)
+        (fetch,) = of_type(FetchBlob, state.keyframes_wanted([keyframe("k")]))
+    assert max(waits[:2]) <= 2 * KEYFRAME_WAIT_S[0] + 0.5
+    assert KEYFRAME_WAIT_S[1] / 2 < max(waits) <= KEYFRAME_WAIT_S[1] + 0.5
+
+
+def test_a_keyframe_that_is_gone_is_asked_for_once_a_session():
+    state = receiving()
+    state.opened(0, 0, LOG)
+    (fetch,) = of_type(FetchBlob, state.keyframes_wanted([keyframe("k")]))
+    state.fetched(fetch, Problem("no such content", gone=True), 0.0)
+    assert state.tick(1e6) == []
+    stored_waiting(state, 1)
+    assert of_type(FetchBlob, state.keyframes_wanted([keyframe("k")])) == []
+    state.closed()
+    assert of_type(LoadKeyframes, state.opened(1, 0, LOG))
+    assert of_type(FetchBlob, state.keyframes_wanted([keyframe("k")]))
+
+
+def test_a_keyframe_above_the_limit_is_never_fetched():
+    state = receiving(largest=5)
+    state.opened(0, 0, LOG)
+    assert of_type(FetchBlob, state.keyframes_wanted([keyframe("k")])) == []
 
 
 # Connection

@@ -11,7 +11,7 @@ from common.node.mailbox import Mailbox
 from common.store import open_edge_store
 from common.wire.messages import Chunk, ErrorCode
 from edge_node.fetching import RETRY_S, Fetcher
-from edge_node.receiving import FetchBlob
+from edge_node.receiving import Content, FetchBlob, Problem
 
 CONTENT = bytes(range(256)) * 40
 CHUNK = 4096
@@ -38,8 +38,8 @@ class Fetching:
             for call in self.mailbox.drain():
                 call()
 
-    def begin(self, original=False):
-        self.request = FetchBlob(content_digest(CONTENT), len(CONTENT), original)
+    def begin(self, content=Content.PAYLOAD):
+        self.request = FetchBlob(content_digest(CONTENT), len(CONTENT), content)
         self.fetcher.begin(self.request, CHUNK)
         self.turn()
 
@@ -70,9 +70,9 @@ def fetching(tmp_path):
     fetching.mailbox.close()
 
 
-@pytest.mark.parametrize("original", [True, False])
-def test_content_is_asked_for_once_and_then_kept(fetching, original):
-    fetching.begin(original)
+@pytest.mark.parametrize("content", list(Content))
+def test_content_is_asked_for_once_and_then_kept(fetching, content):
+    fetching.begin(content)
     fetching.answer_all()
     assert fetching.ended == [None]
     assert [fetch.offset for fetch in fetching.asked] == [0, 4096, 8192]
@@ -82,7 +82,7 @@ def test_content_is_asked_for_once_and_then_kept(fetching, original):
 def test_only_content_that_the_fog_does_not_have_is_passed_over(fetching):
     fetching.begin()
     fetching.fetcher.unavailable(fetching.request.digest, ErrorCode.NOT_FOUND, "no such content")
-    assert fetching.ended == ["no such content"]
+    assert fetching.ended == [Problem("no such content", gone=True)]
 
 
 def test_content_that_the_fog_cannot_read_now_is_asked_for_again(fetching):
@@ -110,7 +110,8 @@ def test_content_that_cannot_be_written_now_is_asked_for_again(fetching):
     assert fetching.ended == [None]
 
 
-def test_an_original_that_is_not_to_be_had_now_holds_nothing_up(fetching):
-    fetching.begin(original=True)
+@pytest.mark.parametrize("content", [Content.ORIGINAL, Content.KEYFRAME])
+def test_content_that_no_record_needs_to_be_stored_holds_nothing_up(fetching, content):
+    fetching.begin(content)
     fetching.fetcher.unavailable(fetching.request.digest, ErrorCode.INTERNAL, "input/output error")
-    assert fetching.ended == ["input/output error"]
+    assert fetching.ended == [Problem("input/output error")]

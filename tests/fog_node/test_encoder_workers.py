@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import EncodeError, MessageError
 from common.frame import Box, Frame, FrameIdentity
+from common.store.records import Keyframe
 from common.node.pipe import write_message
 from fog_node.encoder_messages import (
     BatchEncoded,
@@ -35,6 +36,7 @@ def frame(number, name="f"):
         StopEncoder(),
         EncoderReady(),
         BatchEncoded(3, (Encoded(b"p", None, (30.5, 31.0), 1.5, False), NotEncoded("no"))),
+        BatchEncoded(4, (Encoded(b"p", 30.0, (), 1.5, True, Keyframe(b"k" * 32, 900)),)),
     ],
     ids=lambda message: type(message).__name__,
 )

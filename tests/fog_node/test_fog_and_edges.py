@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -264,6 +265,50 @@ def test_validation_originals_reach_edges_that_only_receive(deployment, tmp_path
     sent = {path.read_bytes() for path in (source / "img").glob("*.jpg")}
     assert len(originals) == 3
     assert all(frame.image in sent and len(frame.boxes) == 1 for frame in originals)
+
+
+@pytest.mark.parametrize("key", ["000key", "000keylarge"])
+def test_an_edge_that_joins_late_fetches_the_keyframe_it_lacks(deployment, tmp_path, photo, key):
+    deployment.start_fog()
+    names = [key, "001needs", "002needs", "003"]
+    one = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    status = one.wait_for(lambda s: s["inbox"]["packet"] == 4, "4 packets")
+    assert status["waiting_for_keyframe"] == 0, "in the log the keyframe comes first"
+    assert deployment.fog.terminate() == 0
+    with open_fog_store(deployment.fog.store) as store:
+        assert store.trim(1) == 0, "two packets refer to it"
+    deployment.fog.start()
+    two = deployment.edge("two", upload=False).start()
+    two.wait_for(lambda s: s["inbox"]["packet"] == 3 and s["inbox"]["gap"] == 1, "what the log holds")
+    two.wait_for(lambda s: s["waiting_for_keyframe"] == 0, "the keyframe")
+    assert two.terminate() == 0
+    with open_edge_store(two.store, two.keys.public) as store, store.training_view() as view:
+        packets = [data for _, data in view.packets_after(0, 10)]
+        needed = {r.meta["keyframe"]["digest"] for _, r in store.records(0, 10) if "keyframe" in r.meta}
+        (keyframe,) = [view.packet(bytes.fromhex(digest)) for digest in needed]
+    assert len(packets) == 3
+    assert keyframe.startswith(b"stub")
+
+
+def test_a_keyframe_that_is_gone_leaves_its_packets_waiting_and_the_others_usable(
+    deployment, tmp_path, photo
+):
+    deployment.start_fog()
+    one = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000key", "001needs", "002"])]).start()
+    one.wait_for(lambda s: s["inbox"]["packet"] == 3, "3 packets")
+    assert deployment.fog.terminate() == 0
+    connection = sqlite3.connect(deployment.fog.store / "store.sqlite3")
+    with connection:
+        connection.execute("DELETE FROM log WHERE position = 1")
+    connection.close()
+    deployment.fog.start()
+    two = deployment.edge("two", upload=False).start()
+    two.wait_for_log("keyframe")
+    two.wait_for(lambda s: s["inbox"]["packet"] == 2 and s["waiting_for_keyframe"] == 1, "both packets")
+    assert two.text().count("is not to be had") == 1
+    assert two.terminate() == 0
+    with open_edge_store(two.store, two.keys.public) as store, store.training_view() as view:
+        assert len(view.packets_after(0, 10)) == 1
 
 
 def test_an_edge_receives_only_the_devices_it_may_subscribe_to(deployment, tmp_path, photo):

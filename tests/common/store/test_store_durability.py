@@ -20,7 +20,15 @@ from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest
 from common.store import open_edge_store, open_fog_store, open_training_view
 from common.store.database import DATABASE_NAME
-from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, OutboxState, Record, RecordKind
+from common.store.records import (
+    INLINE_LIMIT_BYTES,
+    CommitOutcome,
+    Keyframe,
+    OutboxState,
+    Record,
+    RecordKind,
+)
+from common.store.rows import keyframe_facts
 from common.store.settings import EdgeStoreSettings, FogStoreSettings
 
 CAMERA = "c" * 40
@@ -459,11 +467,48 @@ def test_a_file_that_is_no_database_is_a_typed_error(tmp_path):
 
 def test_a_newer_schema_is_refused_in_one_sentence(tmp_path):
     filled_fog(tmp_path).close()
-    execute(tmp_path, "PRAGMA user_version = 2")
+    execute(tmp_path, "PRAGMA user_version = 3")
     for opener in (open_fog_store, open_training_view):
-        with pytest.raises(StoreError, match="schema version 2, newer than 1") as caught:
+        with pytest.raises(StoreError, match="schema version 3, newer than 2") as caught:
             opener(tmp_path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("role", ["fog", "edge"])
+def test_a_store_of_the_first_schema_is_brought_up_to_date_and_keeps_what_it_holds(tmp_path, role):
+    if role == "fog":
+        filled_fog(tmp_path).close()
+        changes = "DROP INDEX log_keyframe; ALTER TABLE log DROP COLUMN keyframe;"
+    else:
+        with open_edge_store(tmp_path, "k" * 40) as store:
+            store.follow(1)
+            store.apply([Record(1, RecordKind.PACKET, CAMERA, 1, 1, content_digest(b"p"), {}, 1, b"p")], 1)
+        names = ("keyframe", "keyframe_size", "waiting")
+        changes = "DROP INDEX inbox_waiting; DROP TABLE keyframes;" + "".join(
+            f"ALTER TABLE inbox DROP COLUMN {name};" for name in names
+        )
+    for statement in (changes + "PRAGMA user_version = 1").split(";"):
+        execute(tmp_path, statement)
+    with pytest.raises(StoreError, match="older program; start the node"):
+        open_training_view(tmp_path)
+    opened = open_fog_store(tmp_path) if role == "fog" else open_edge_store(tmp_path, "k" * 40)
+    with opened, open_training_view(tmp_path) as view:
+        assert len(view.packets_after(0, 100)) == (3 if role == "fog" else 1)
+
+
+def test_packets_wait_for_their_keyframe_across_a_restart(tmp_path):
+    meta = {"keyframe": keyframe_facts(Keyframe(content_digest(b"key"), 3))}
+    packet = Record(1, RecordKind.PACKET, "d" * 40, 1, 1, content_digest(b"p"), meta, 1, b"p")
+    with open_edge_store(tmp_path, "k" * 40) as store:
+        store.follow(1)
+        store.apply([packet], 1)
+    with open_edge_store(tmp_path, "k" * 40) as store:
+        assert store.waiting_packets == 1
+        store.store_keyframe(content_digest(b"key"), b"key")
+    with open_edge_store(tmp_path, "k" * 40) as store, open_training_view(tmp_path) as view:
+        assert store.waiting_packets == 0
+        assert [data for _, data in view.packets_after(0, 10)] == [b"p"]
+        assert view.last_position == store.inbox_position
 
 
 def test_the_store_of_the_other_role_is_refused(tmp_path):
