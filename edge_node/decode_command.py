@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from common.bitstream import Packet
+from common.bitstream.keyframe_files import KeyframeFiles
 from common.cli import add_json, make_folder, print_json, progress
 from common.errors import DatasetError, PacketError, PacketFormatError, UsageError
-from edge_node.packet_files import find_packets, read_packet
+from edge_node.packet_files import find_packets, keyframes_beside, read_packet
 
 __all__ = ["add_parser", "decode_files"]
 
@@ -74,7 +75,8 @@ def decode_files(
     """Decode a packet, or every packet of a folder, to ``out/<same stem>.png``.
 
     Returns:
-        The JSON object of ``edge-node decode``, and a sentence for each damaged packet, which is passed over.
+        The JSON object of ``edge-node decode``, and a sentence for each packet that is passed over because it
+        is damaged or its keyframe is not in the folder.
         ``seconds`` and ``frames_per_second`` are of decoding alone, from packets in memory to RGB on the
         device; reading packets and writing PNG are not in them.
     """
@@ -86,13 +88,16 @@ def decode_files(
 
     place = resolve_device(device)
     files = find_packets(path)
+    keyframes = keyframes_beside(path)
     folder = make_folder(out)
     seconds, done = 0.0, 0
     damaged: list[str] = []
-    for batch in _batches(progress(files, total=len(files), title="decoding", quiet=quiet), size, damaged):
+    shown = progress(files, total=len(files), title="decoding", quiet=quiet)
+    for batch in _batches(shown, size, keyframes, damaged):
         begin = time.perf_counter()
         shape = size or (batch[0][1].height, batch[0][1].width)
-        pixels = to_bytes(compose_packets([packet for _, packet in batch], shape, device=place))
+        packets = [packet for _, packet in batch]
+        pixels = to_bytes(compose_packets(packets, shape, device=place, keyframes=keyframes))
         if place.type == "cuda":
             torch.cuda.synchronize(place)
         seconds += time.perf_counter() - begin
@@ -109,13 +114,14 @@ def decode_files(
 
 
 def _batches(
-    files: Iterable[Path], size: tuple[int, int] | None, damaged: list[str]
+    files: Iterable[Path], size: tuple[int, int] | None, keyframes: KeyframeFiles, damaged: list[str]
 ) -> Iterator[list[tuple[Path, Packet]]]:
     """Neighbouring packets of one output size, bounded in number and pixels; damaged ones are set aside."""
     batch: list[tuple[Path, Packet]] = []
     for file in files:
         try:
             packet = read_packet(file)
+            keyframes.require(file, packet)
         except PacketError as error:
             damaged.append(str(error))
             continue

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from common.bitstream import Packet, decode_packet
 from common.bitstream.codec import MAX_PACKET_BYTES
+from common.bitstream.keyframe_files import PACKET_SUFFIX, KeyframeFiles
 from common.errors import DatasetError, PacketError
 
-__all__ = ["find_packets", "read_packet"]
-
-SUFFIX = ".rinr"
+__all__ = ["find_packets", "keyframes_beside", "read_packet"]
 
 
 def find_packets(path: str | Path) -> list[Path]:
@@ -23,10 +22,18 @@ def find_packets(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
-    found: Sequence[Path] = sorted(p for p in path.glob(f"*{SUFFIX}") if p.is_file()) if path.is_dir() else []
+    found: Sequence[Path] = (
+        sorted(p for p in path.glob(f"*{PACKET_SUFFIX}") if p.is_file()) if path.is_dir() else []
+    )
     if not found:
-        raise DatasetError(f"{path} is no packet and no folder of {SUFFIX} packets")
+        raise DatasetError(f"{path} is no packet and no folder of {PACKET_SUFFIX} packets")
     return list(found)
+
+
+def keyframes_beside(path: str | Path) -> KeyframeFiles:
+    """The packets that those of ``path`` may refer to: of the same folder."""
+    path = Path(path)
+    return KeyframeFiles(path if path.is_dir() else path.parent)
 
 
 def read_packet(path: Path) -> Packet:

@@ -7,8 +7,8 @@ import pytest
 
 from common.errors import EncodeError, MessageError
 from common.frame import Box, Frame, FrameIdentity
-from common.store.records import Keyframe
 from common.node.pipe import write_message
+from common.store.records import Keyframe
 from fog_node.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
