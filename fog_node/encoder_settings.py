@@ -103,3 +103,6 @@ class EncoderSettings(Settings):
     seed: int = Field(0, ge=0, description="seed of initial weights and of the order of pixels")
     background: LadderSettings = Field(BACKGROUND, description="networks of whole frames")
     object: LadderSettings = Field(OBJECT, description="residual networks of boxes")
+    avif_speed: int = Field(
+        4, ge=0, le=10, description="libaom's speed of the avif profile; lower is slower and smaller"
+    )

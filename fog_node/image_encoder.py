@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.bitstream import ImageCodec, ImageFile, ObjectPatch
-from common.bitstream.image_files import image_file, image_pixels
+from common.bitstream.image_files import QUALITIES, image_file, image_pixels
 from common.bitstream.image_payload import encode_image
 from common.images import Rgb
 from common.inr.compose import owners
@@ -20,10 +21,10 @@ from fog_node.ladder import Deadline
 
 __all__ = ["ImageEncoder"]
 
-LOWEST, HIGHEST = 1, 100
-"""Qualities tried, in the units of each codec; 0 is no quality of JPEG."""
-BELOW = 2
-"""Qualities tried below the one that bisection finds: quality is not quite monotonous."""
+QUICK_SPEED = 8
+"""libaom's speed while a quality is searched: within some 0.2 dB of the final file, several times faster."""
+BELOW = 1
+"""Steps of quality below the first good one that must fail, too: PSNR is not quite monotonous in it."""
 PATCH_BYTES = 8
 """What a patch takes in a packet besides its file, bytes: box, scale, kind, length."""
 
@@ -48,50 +49,71 @@ class _Tried:
 
 
 class _Files:
-    """Files of one image, each quality encoded at most once."""
+    """Files of one image, each encoded at most once.
 
-    def __init__(self, image: Rgb, regions: Sequence[Region], codec: ImageCodec) -> None:
+    Args:
+        image: (H, W, 3) uint8.
+        regions: Boxes in it.
+        codec: Format of the files.
+        avif_speed: Of the files that are kept.
+    """
+
+    def __init__(self, image: Rgb, regions: Sequence[Region], codec: ImageCodec, avif_speed: int) -> None:
         self._image = np.ascontiguousarray(image)
         self._regions = regions
         self._codec = codec
-        self._tried: dict[int, _Tried] = {}
+        self._speed = avif_speed
+        self._quick_speed = max(avif_speed, QUICK_SPEED) if codec == "avif" else avif_speed
+        self._qualities = QUALITIES[codec]
+        self._tried: dict[tuple[int, int], _Tried] = {}
 
-    def at(self, quality: int) -> _Tried:
-        """The file of ``quality``."""
-        if quality not in self._tried:
-            file = image_file(self._image, self._codec, quality)
-            pixels = image_pixels(file, *self._image.shape[:2])
-            quality_db = frame_quality(pixels, self._image, self._regions)
-            self._tried[quality] = _Tried(file, len(encode_image(file)), pixels, *quality_db)
-        return self._tried[quality]
+    @property
+    def best(self) -> _Tried:
+        """The file of the highest quality."""
+        return self._at(len(self._qualities) - 1, self._speed)
 
     def cheapest(
-        self, good: Callable[[_Tried], bool], deadline: Deadline, *, most: float = float("inf")
+        self, good: Callable[[_Tried], bool], deadline: Deadline, *, most: float = math.inf
     ) -> _Tried | None:
-        """The smallest file that is ``good``, by bisection over quality.
+        """The smallest file that is ``good``: bisection over quality, then its neighbours.
 
         Args:
             good: Holds from some quality on, at least nearly so.
-            deadline: When it has come, the best file so far is taken.
+            deadline: When it has come, the first good file is taken.
             most: Larger files are not wanted, bytes.
 
         Returns:
             None when no file of at most ``most`` bytes is good.
         """
-        low, high = LOWEST, HIGHEST
-        while low < high and (deadline.left > 0 or high == HIGHEST):
+        top = len(self._qualities) - 1
+        low, high = 0, top
+        while low < high and (deadline.left > 0 or high == top):
             middle = (low + high) // 2
-            tried = self.at(middle)
+            tried = self._at(middle, self._quick_speed)
             if good(tried) or tried.bytes > most:
                 high = middle
             else:
                 low = middle + 1
-        if deadline.left > 0:
-            for quality in range(max(LOWEST, high - BELOW), high + 1):
-                self.at(quality)
-        self.at(high)
-        found = [tried for tried in self._tried.values() if good(tried) and tried.bytes <= most]
+        if self._at(high, self._quick_speed).bytes > most:
+            return None
+        step = high
+        while not good(tried := self._at(step, self._speed)) and tried.bytes <= most and step < top:
+            step += 1
+        misses = 0
+        while step > 0 and misses < BELOW and deadline.left > 0:
+            step -= 1
+            misses += not good(self._at(step, self._speed))
+        kept = (tried for (_, speed), tried in self._tried.items() if speed == self._speed)
+        found = (tried for tried in kept if good(tried) and tried.bytes <= most)
         return min(found, key=lambda tried: tried.bytes, default=None)
+
+    def _at(self, step: int, speed: int) -> _Tried:
+        if (step, speed) not in self._tried:
+            file = image_file(self._image, self._codec, self._qualities[step], avif_speed=speed)
+            pixels = image_pixels(file, *self._image.shape[:2])
+            quality = frame_quality(pixels, self._image, self._regions)
+            self._tried[step, speed] = _Tried(file, len(encode_image(file)), pixels, *quality)
+        return self._tried[step, speed]
 
 
 class ImageEncoder:
@@ -116,12 +138,12 @@ class ImageEncoder:
 
     def _encode(self, item: Work, deadline: Deadline) -> None:
         settings = self._settings
-        frames = _Files(item.image, item.regions, self._codec)
+        frames = _Files(item.image, item.regions, self._codec, settings.avif_speed)
 
         def outside(tried: _Tried) -> bool:
             return tried.background is None or tried.background >= settings.background_psnr
 
-        base = frames.cheapest(outside, deadline) or frames.at(HIGHEST)
+        base = frames.cheapest(outside, deadline) or frames.best
         crops = {
             index: self._crop(item, index, settings.object_psnr, deadline)
             for index, db in enumerate(base.objects)
@@ -153,9 +175,10 @@ class ImageEncoder:
         """The smallest file of a box's pixels that has ``target_db``, or the best there is."""
         x0, y0, x1, y1 = item.regions[index]
         crop = item.image[y0:y1, x0:x1]
-        files = _Files(crop, [(0, 0, x1 - x0, y1 - y0)], self._codec)
+        whole = [(0, 0, x1 - x0, y1 - y0)]
+        files = _Files(crop, whole, self._codec, self._settings.avif_speed)
         found = files.cheapest(lambda tried: tried.objects[0] >= target_db, deadline)
-        return (found or files.at(HIGHEST)).file
+        return (found or files.best).file
 
     def _raise_overlapped(
         self, item: Work, background: Rgb, chosen: dict[int, ImageFile], deadline: Deadline

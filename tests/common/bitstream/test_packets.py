@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.bitstream import (
-    ImageFile,
     ObjectPatch,
     Pyramid,
     Reference,
@@ -23,11 +22,14 @@ from common.bitstream import (
     label_box,
 )
 from common.bitstream.codec import FORMAT_VERSION, MAX_PACKET_BYTES
+from common.bitstream.image_files import image_file
 from common.errors import PacketChecksumError, PacketError, PacketFormatError, PacketVersionError
 from common.frame import Box
 from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
 from tests.packets import random_network, random_packet
+
+AVIF = image_file(np.full((9, 7, 3), 9, np.uint8), "avif", 50)
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -97,7 +99,7 @@ def test_there_are_golden_packets():
     "background",
     [
         Pyramid(b"abcd", 12.5, b"coded"),
-        ImageFile("webp", b"a file"),
+        image_file(np.full((48, 64, 3), 9, np.uint8), "webp", 50),
         Reference(bytes(range(32))),
         Reference(
             bytes(32),
@@ -109,7 +111,7 @@ def test_there_are_golden_packets():
 def test_every_kind_of_content_survives_the_bytes(background):
     patches = (
         ObjectPatch(0, 1.0, Pyramid(b"abcd", 4.0, b"x" * 300)),
-        ObjectPatch(1, 1.0, ImageFile("avif", b"y")),
+        ObjectPatch(1, 1.0, AVIF),
     )
     packet = replace(random_packet(1), background=background, objects=patches)
     again = decode_packet(encode_packet(packet))
@@ -131,7 +133,10 @@ def test_every_kind_of_content_survives_the_bytes(background):
             "no region",
         ),
         ({"background": Pyramid(b"abcd", 0.0, b"")}, "step is 0"),
-        ({"objects": (ObjectPatch(0, 1.0, ImageFile("avif", b"y")),)}, "must be networks, too"),
+        (
+            {"objects": (ObjectPatch(0, 1.0, AVIF),)},
+            "must be networks, too",
+        ),
     ],
 )
 def test_contents_out_of_bounds_are_not_written(change, what):
