@@ -15,6 +15,7 @@ __all__ = [
     "ImageCodec",
     "ImageFile",
     "Layer",
+    "Motion",
     "Network",
     "ObjectPatch",
     "Packet",
@@ -116,6 +117,20 @@ class Update:
     content: Pyramid
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """Where the pixels of a frame lie in its keyframe, beyond what a homography says.
+
+    Attributes:
+        spacing: Pixels between two nodes, which lie in the middle of blocks of so many pixels. Between them
+            vectors are interpolated bilinearly; beyond the outer ones they are repeated.
+        vectors: (rows, columns, 2) int16, to the right and down, in quarter pixels of the keyframe.
+    """
+
+    spacing: int
+    vectors: npt.NDArray[np.int16]
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A background that another packet, the keyframe, holds.
@@ -125,11 +140,13 @@ class Reference:
         homography: Row by row, the first eight entries of the 3 x 3 matrix (the last is 1) that takes pixel
             centres of this frame to those of the keyframe; None: the same view.
         updates: Added one after the other.
+        motion: Added to the place in the keyframe at which the homography says that a pixel lies.
     """
 
     packet: bytes
     homography: tuple[float, ...] | None = None
     updates: tuple[Update, ...] = ()
+    motion: Motion | None = None
 
 
 Background = Network | Pyramid | ImageFile | Reference

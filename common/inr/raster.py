@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.bitstream.image_files import image_pixels
-from common.bitstream.packet import Background, ImageFile, Network, Packet, Pyramid
+from common.bitstream.packet import Background, ImageFile, Motion, Network, Packet, Pyramid
 from common.errors import KeyframeError
 from common.inr.compose import owners
 from common.inr.vector import box_region, compose_networks
 from common.pyramid.decoder import pyramid_pixels
 
-__all__ = ["raster_background", "raster_image", "warp"]
+__all__ = ["motion_at", "raster_background", "raster_image", "warp"]
+
+_SAME_VIEW = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 def raster_image(
@@ -54,7 +56,7 @@ def raster_image(
         if isinstance(patch.content, ImageFile):
             area.copy_(torch.where(mine, _file_pixels(patch.content, y1 - y0, x1 - x0, device), area))
         elif isinstance(patch.content, Pyramid):
-            area += pyramid_pixels(patch.content, y1 - y0, x1 - x0, device) * mine
+            area += pyramid_pixels(patch.content, y1 - y0, x1 - x0, device, residual=True) * mine
     if any(isinstance(patch.content, Network) for patch in packet.objects):
         size = packet.height, packet.width
         return compose_networks([packet], size, device=device, base=image[None])[0]
@@ -73,7 +75,7 @@ def raster_background(
         return compose_networks([packet], (packet.height, packet.width), device=device, objects=False)[0]
     if isinstance(content, Pyramid):
         # Centred like a residual: grey is 0.
-        return pyramid_pixels(content, packet.height, packet.width, device) + 0.5
+        return pyramid_pixels(content, packet.height, packet.width, device, residual=False) + 0.5
     if isinstance(content, ImageFile):
         return _file_pixels(content, packet.height, packet.width, device)
     keyframe = (keyframes or {}).get(content.packet)
@@ -85,39 +87,58 @@ def raster_background(
         raise KeyframeError("the packet's keyframe is itself no keyframe")
     image = raster_background(keyframe, device=device)
     size = packet.height, packet.width
-    if content.homography is not None:
-        image = warp(image, content.homography, size)
+    if content.homography is not None or content.motion is not None:
+        image = warp(image, content.homography, size, content.motion)
     elif image.shape[1:] != size:
         raise KeyframeError(
             f"the keyframe has {keyframe.width}x{keyframe.height} pixels, the packet {size[1]}x{size[0]}"
         )
     for update in content.updates:
         x0, y0, x1, y1 = update.region
-        image[:, y0:y1, x0:x1] += pyramid_pixels(update.content, y1 - y0, x1 - x0, device)
+        image[:, y0:y1, x0:x1] += pyramid_pixels(update.content, y1 - y0, x1 - x0, device, residual=True)
     return image
 
 
-def warp(image: Tensor, homography: tuple[float, ...], size: tuple[int, int]) -> Tensor:
+def warp(
+    image: Tensor, homography: tuple[float, ...] | None, size: tuple[int, int], motion: Motion | None = None
+) -> Tensor:
     """``image`` (3, H, W) seen through a homography: (3, height, width), bilinear, edges repeated.
 
     Args:
         image: The keyframe's picture.
         homography: Takes pixel coordinates (x, y) of the new picture to those of ``image``; see
-            :class:`common.bitstream.packet.Reference`.
+            :class:`common.bitstream.packet.Reference`. None: the same view.
         size: Height and width of the new picture.
+        motion: Added to those coordinates.
     """
-    a, b, c, d, e, f, g, h = homography
+    a, b, c, d, e, f, g, h = homography or _SAME_VIEW
     # In float64: a rounding of the position is a rounding of the pixel.
     y = torch.arange(size[0], dtype=torch.float64)[:, None]
     x = torch.arange(size[1], dtype=torch.float64)
     depth = (g * x + h * y + 1).clamp_min(1e-6)
     height, width = image.shape[1:]
-    u = ((a * x + b * y + c) / depth + 0.5) * 2 / width - 1
-    v = ((d * x + e * y + f) / depth + 0.5) * 2 / height - 1
+    u, v = (a * x + b * y + c) / depth, (d * x + e * y + f) / depth
+    if motion is not None:
+        right, down = motion_at(motion, size)
+        u, v = u + right, v + down
+    u, v = (u + 0.5) * 2 / width - 1, (v + 0.5) * 2 / height - 1
     grid = torch.stack([u, v], 2).float().to(image.device)
     return F.grid_sample(
         image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False
     )[0]
+
+
+def motion_at(motion: Motion, size: tuple[int, int]) -> Tensor:
+    """(2, height, width) float64 steps to the right and down of every pixel, in pixels of the keyframe."""
+    nodes = torch.from_numpy(motion.vectors).permute(2, 0, 1).double() / 4
+    for axis, length in ((1, size[0]), (2, size[1])):
+        at = (torch.arange(length, dtype=torch.float64) + 0.5) / motion.spacing - 0.5
+        at = at.clamp(0, nodes.shape[axis] - 1)
+        first = at.floor().long().clamp_max(max(0, nodes.shape[axis] - 2))
+        share = (at - first).reshape(-1, 1) if axis == 1 else at - first
+        second = (first + 1).clamp_max(nodes.shape[axis] - 1)
+        nodes = nodes.index_select(axis, first) * (1 - share) + nodes.index_select(axis, second) * share
+    return nodes
 
 
 def _file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:
