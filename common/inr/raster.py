@@ -18,7 +18,7 @@ from common.inr.compose import owners
 from common.inr.vector import box_region, compose_networks
 from common.pyramid.decoder import pyramid_pixels
 
-__all__ = ["motion_at", "raster_background", "raster_image", "warp"]
+__all__ = ["between_nodes", "raster_background", "raster_image", "warp"]
 
 _SAME_VIEW = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
@@ -119,7 +119,8 @@ def warp(
     height, width = image.shape[1:]
     u, v = (a * x + b * y + c) / depth, (d * x + e * y + f) / depth
     if motion is not None:
-        right, down = motion_at(motion, size)
+        vectors = torch.from_numpy(motion.vectors).permute(2, 0, 1).double() / 4
+        right, down = between_nodes(vectors, motion.spacing, size)
         u, v = u + right, v + down
     u, v = (u + 0.5) * 2 / width - 1, (v + 0.5) * 2 / height - 1
     grid = torch.stack([u, v], 2).float().to(image.device)
@@ -128,17 +129,25 @@ def warp(
     )[0]
 
 
-def motion_at(motion: Motion, size: tuple[int, int]) -> Tensor:
-    """(2, height, width) float64 steps to the right and down of every pixel, in pixels of the keyframe."""
-    nodes = torch.from_numpy(motion.vectors).permute(2, 0, 1).double() / 4
+def between_nodes(vectors: Tensor, spacing: int, size: tuple[int, int]) -> Tensor:
+    """What a motion field's nodes say at every pixel.
+
+    Args:
+        vectors: (2, rows, columns), any float type; differentiable.
+        spacing: Pixels between nodes; see :class:`common.bitstream.packet.Motion`.
+        size: Height and width of the frame.
+
+    Returns:
+        (2, height, width), of the same type.
+    """
     for axis, length in ((1, size[0]), (2, size[1])):
-        at = (torch.arange(length, dtype=torch.float64) + 0.5) / motion.spacing - 0.5
-        at = at.clamp(0, nodes.shape[axis] - 1)
-        first = at.floor().long().clamp_max(max(0, nodes.shape[axis] - 2))
+        last = vectors.shape[axis] - 1
+        at = ((torch.arange(length, dtype=vectors.dtype) + 0.5) / spacing - 0.5).clamp(0, last)
+        first = at.floor().long().clamp_max(max(0, last - 1))
         share = (at - first).reshape(-1, 1) if axis == 1 else at - first
-        second = (first + 1).clamp_max(nodes.shape[axis] - 1)
-        nodes = nodes.index_select(axis, first) * (1 - share) + nodes.index_select(axis, second) * share
-    return nodes
+        second = (first + 1).clamp_max(last)
+        vectors = vectors.index_select(axis, first) * (1 - share) + vectors.index_select(axis, second) * share
+    return vectors
 
 
 def _file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:

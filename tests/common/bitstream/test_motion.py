@@ -13,7 +13,7 @@ from common.bitstream.motion_payload import MAX_NODES, decode_motion, encode_mot
 from common.errors import PacketFormatError
 from common.frame import content_digest
 from common.inr.decode import compose_packets
-from common.inr.raster import motion_at, warp
+from common.inr.raster import between_nodes, warp
 from tests.packets import random_packet
 
 
@@ -94,9 +94,8 @@ def test_a_field_at_rest_changes_nothing():
 
 
 def test_vectors_between_nodes_are_interpolated_and_repeated_beyond_the_outer_ones():
-    motion = still(1, 2)
-    motion.vectors[0, :, 0] = (0, 16)
-    right, down = motion_at(motion, (16, 32))
+    vectors = torch.tensor([[[0.0, 4.0]], [[0.0, 0.0]]], dtype=torch.float64)
+    right, down = between_nodes(vectors, 16, (16, 32))
     assert not down.any()
     assert right[0, 0] == right[9, 7] == 0
     assert right[0, 31] == 4
