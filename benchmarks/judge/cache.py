@@ -132,7 +132,7 @@ class Cache:
     def get(self, key: str) -> dict[str, Any] | None:
         """The measurement kept under ``key``; None when there is none, or its file is damaged."""
         try:
-            value = json.loads(self._path(key, ".json").read_text(encoding="utf-8"))
+            value = json.loads(self.path(key, ".json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
@@ -143,7 +143,7 @@ class Cache:
 
     def put_file(self, key: str, suffix: str, data: bytes) -> Path:
         """Keep a file under ``key``, and return its path."""
-        path = self._path(key, suffix)
+        path = self.path(key, suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes may measure the same thing: each writes a file of its own and the last one stays.
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
@@ -151,5 +151,6 @@ class Cache:
         temporary.replace(path)
         return path
 
-    def _path(self, key: str, suffix: str) -> Path:
+    def path(self, key: str, suffix: str) -> Path:
+        """Where the file of ``key`` with this suffix is, or would be."""
         return self.folder / key[:2] / f"{key}{suffix}"

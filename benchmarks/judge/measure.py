@@ -23,14 +23,36 @@ from judge.protocol import WIDTH, ListedFrame, Target, pixels
 if TYPE_CHECKING:
     from fog_node.encoder import FrameEncoder
 
-__all__ = ["Job", "Plan", "encoder_for", "measure", "measure_all", "model_of", "plan_key", "settings_for"]
+__all__ = [
+    "CODEC_MODULES",
+    "FAMILIES",
+    "Job",
+    "Plan",
+    "encoder_for",
+    "measure",
+    "measure_all",
+    "model_of",
+    "plan_key",
+    "settings_for",
+]
 
+_SIREN = (
+    *(
+        "fog_node.siren_encoder",
+        "fog_node.ladder",
+        "fog_node.rounds",
+        "fog_node.goals",
+        "fog_node.size_choice",
+    ),
+    *("fog_node.size_choice", "common.inr.quantized_fit", "common.inr.pruning", "common.inr.optimizer"),
+    "common.inr.fit",
+)
 FAMILIES = {
     "siren": ("pyramid", "image_encoder"),
-    "pyramid": ("image_encoder", "siren_encoder", "ladder", "size_choice"),
-    "jpeg": ("pyramid", "siren_encoder", "ladder", "size_choice"),
-    "webp": ("pyramid", "siren_encoder", "ladder", "size_choice"),
-    "avif": ("pyramid", "siren_encoder", "ladder", "size_choice"),
+    "pyramid": ("image_encoder", *_SIREN),
+    "jpeg": ("pyramid", *_SIREN),
+    "webp": ("pyramid", *_SIREN),
+    "avif": ("pyramid", *_SIREN),
 }
 """Words in the names of modules that a profile does not run: a change of them does not measure it anew."""
 CODEC_MODULES = ("fog_node.encoder", "common.bitstream", "common.inr.decode", "common.images")
