@@ -1,10 +1,11 @@
-"""Frames to packets: background networks, then the residuals of their boxes, in batches."""
+"""Frames to packets of any profile, in batches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -15,11 +16,13 @@ from common.frame import Box, Frame
 from common.images import decode_image, image_header, scale_to_width, scaled_size
 from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets, resolve_device
+from common.pyramid.model import default_model, install_model
 from common.quality import frame_quality
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
 from fog_node.image_encoder import ImageEncoder
 from fog_node.ladder import Deadline
+from fog_node.pyramid_encoder import PyramidEncoder
 from fog_node.siren_encoder import SirenEncoder
 
 __all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
@@ -65,19 +68,29 @@ class FrameEncoder:
         settings: Targets, sizes and budgets.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
         threads: CPU threads; 0 leaves torch's default.
+        model: File of the shared model of profile ``pyramid``; by default the one that is shipped.
 
     Raises:
         EncodeError: The device is not there.
     """
 
-    def __init__(self, settings: EncoderSettings, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        device: str = "auto",
+        threads: int = 0,
+        model: Path | None = None,
+    ) -> None:
         self._settings = settings
         self.device = resolve_device(device)
         if threads:
             torch.set_num_threads(threads)
-        self._contents: SirenEncoder | ImageEncoder
+        self._contents: SirenEncoder | PyramidEncoder | ImageEncoder
         if settings.profile == "siren":
             self._contents = SirenEncoder(settings, self.device)
+        elif settings.profile == "pyramid":
+            shared = default_model() if model is None else install_model(model)
+            self._contents = PyramidEncoder(settings, self.device, shared)
         else:
             self._contents = ImageEncoder(settings, settings.profile)
 

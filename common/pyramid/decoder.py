@@ -7,17 +7,43 @@ from torch import Tensor
 
 from common.bitstream.packet import Pyramid
 from common.errors import PacketFormatError
+from common.pyramid.coder import decode_grids
+from common.pyramid.model import find_model
+from common.pyramid.synthesis import pixels_of_grids
 
-__all__ = ["pyramid_pixels"]
+__all__ = ["MAX_PIXELS", "pyramid_pixels"]
+
+MAX_PIXELS = 1 << 24
+"""Largest region that is decoded: about 1 GB while it is."""
 
 
-def pyramid_pixels(pyramid: Pyramid, height: int, width: int, device: torch.device | str = "cpu") -> Tensor:
-    """Residual of a region, (3, height, width) float32 in units of [0, 1] RGB.
+def pyramid_pixels(
+    pyramid: Pyramid,
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    *,
+    residual: bool,
+) -> Tensor:
+    """Decode a region.
+
+    Args:
+        pyramid: Its coded grids.
+        height: Of the region, pixels.
+        width: Of the region, pixels.
+        device: Where the pixels are computed; the entropy decoder runs on the CPU.
+        residual: Whether it corrects what lies below, as objects and updates do.
+
+    Returns:
+        (3, height, width) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
 
     Raises:
-        PacketFormatError: The model is not installed, or the data is damaged.
+        PacketFormatError: The model is not installed, the region is too large, or the data is damaged.
     """
-    raise PacketFormatError(
-        f"a pyramid of {height}x{width} needs the model {pyramid.model.hex()}, which is not installed on "
-        f"this node ({device}); update it"
-    )
+    if height * width > MAX_PIXELS:
+        raise PacketFormatError(
+            f"a pyramid of {width}x{height} pixels is above the limit of {MAX_PIXELS} pixels"
+        )
+    model = find_model(pyramid.model)
+    grids = decode_grids(pyramid.data, height, width, model, pyramid.step, residual)
+    return pixels_of_grids(grids, model, pyramid.step, residual, device)

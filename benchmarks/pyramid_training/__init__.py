@@ -1,0 +1,1 @@
+"""Training of the shared model of profile ``pyramid``."""

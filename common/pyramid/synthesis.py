@@ -1,0 +1,108 @@
+"""Grids to pixels: reconstruction of the coefficients, wavelet synthesis, and a small learned filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.pyramid.grids import Grids, Integers
+from common.pyramid.model import Floats, PyramidModel
+from common.pyramid.wavelet import from_colours, synthesise
+
+__all__ = ["apply_filter", "filter_inputs", "pixels_of_grids", "reconstruct"]
+
+GREYS = 255.0
+_CELL = 2
+"""The filter looks at blocks of 2 x 2 pixels, which makes it four times as cheap."""
+_AROUND = 5
+_CONTRAST_TOP = 4.0
+_STEP_CENTRE = 5.5
+
+
+def reconstruct(values: Integers, step: float, centres: Floats) -> Floats:
+    """Integers of a detail grid to coefficients, float32.
+
+    Args:
+        values: int32, any shape.
+        step: Of the quantizer.
+        centres: (4,) by how much the mean of magnitudes 0, 1, 2 and above lies below the integer, steps.
+    """
+    sizes = np.abs(values)
+    inner = centres[np.minimum(sizes, len(centres) - 1)]
+    return (np.sign(values) * np.where(sizes > 0, sizes - inner, 0) * np.float32(step)).astype(np.float32)
+
+
+def pixels_of_grids(
+    grids: Grids,
+    model: PyramidModel,
+    step: float,
+    residual: bool,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """The picture of quantized grids.
+
+    Args:
+        grids: Of a region of H x W pixels.
+        model: That they were made for.
+        step: Of the quantizer, grey levels.
+        residual: Whether they are a correction; only pictures are filtered.
+        device: Where to compute.
+
+    Returns:
+        (3, H, W) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
+    """
+    centres = model.centres[int(residual)]
+    details = [
+        tuple(torch.from_numpy(reconstruct(grid, step, centres)).to(device) for grid in level)
+        for level in grids.details
+    ]
+    low = torch.from_numpy(grids.low.astype(np.float32) * np.float32(step)).to(device)
+    planes = synthesise(low, [(a, d, b) for a, d, b in details])
+    pixels = from_colours(planes)
+    if not residual and model.filter:
+        pixels = apply_filter(pixels, step, filter_layers(model, device))
+    return pixels / GREYS
+
+
+def filter_layers(model: PyramidModel, device: torch.device | str) -> list[tuple[Tensor, Tensor]]:
+    """Weights (out, in, 3, 3) and biases (out,) of the model's convolutions."""
+    return [(torch.from_numpy(w).to(device), torch.from_numpy(b).to(device)) for w, b in model.filter]
+
+
+def apply_filter(pixels: Tensor, step: float, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """``pixels`` (3, H, W), centred grey levels, with the error that the filter predicts taken off.
+
+    One image at a time, so that its pixels do not depend on a batch.
+    """
+    height, width = pixels.shape[1:]
+    x = filter_inputs(pixels[None], torch.tensor([step], device=pixels.device))
+    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        for weight, bias in layers[:-1]:
+            x = torch.relu(F.conv2d(x, weight, bias, padding=1))
+        x = F.conv2d(x, *layers[-1], padding=1)
+    return pixels + F.pixel_shuffle(x, _CELL)[0, :, :height, :width] * (step / _CONTRAST_TOP)
+
+
+def filter_inputs(pixels: Tensor, steps: Tensor) -> Tensor:
+    """What the filter's first convolution sees.
+
+    Args:
+        pixels: (B, 3, H, W) centred grey levels.
+        steps: (B,) of the quantizer.
+
+    Returns:
+        (B, 25, H/2, W/2) rounded up: local contrast of the four pixels of a cell in three colours, its size,
+        and the step.
+    """
+    height, width = pixels.shape[-2:]
+    scale = steps[:, None, None, None]
+    cells = F.pixel_unshuffle(F.pad(pixels, (0, width % 2, 0, height % 2), mode="replicate"), _CELL)
+    mean = F.avg_pool2d(F.pad(cells, (_AROUND // 2,) * 4, mode="replicate"), _AROUND, 1)
+    contrast = (cells - mean) * (_CONTRAST_TOP / scale)
+    size = contrast.abs().clamp_max(_CONTRAST_TOP)
+    level = (torch.log2(scale) - _STEP_CENTRE).expand(-1, 1, *cells.shape[-2:])
+    return torch.cat([contrast.clamp(-_CONTRAST_TOP, _CONTRAST_TOP), size, level], 1)
