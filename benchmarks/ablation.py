@@ -187,12 +187,8 @@ def _measured(
     processes: int,
     threads: int,
 ) -> Iterator[tuple[Task, dict[str, Any]]]:
-    # OpenMP reads this when torch is imported: a child must have it from its start.
+    # OpenMP reads this when torch is imported: only a child can have it from its start.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if processes == 1:
-        for task in tasks:
-            yield task, groups[task[0]](task[1])
-        return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(groups[task[0]], task[1]): task for task in tasks}
         try:

@@ -57,6 +57,8 @@ FAMILIES = {
 """Words in the names of modules that a profile does not run: a change of them does not measure it anew."""
 CODEC_MODULES = ("fog_node.encoder", "common.bitstream", "common.inr.decode", "common.images")
 """Where the sources of the codec begin."""
+LEARNED = frozenset({"pyramid"})
+"""Profiles with a part that is learned beforehand, which must not have seen the source it is judged on."""
 LIBRARIES = ("torch", "numpy", "pillow", "opencv-python")
 """Their versions are part of a key: they compute pixels."""
 SUFFIX = ".rinr"
@@ -69,7 +71,8 @@ class Plan:
     Attributes:
         cache: Where measurements are kept.
         settings: Encoder settings; profile and targets are put in for each measurement.
-        models: Model file a profile uses, by the source of the frame (see :func:`model_of`); may be empty.
+        models: Model file of a learned profile, by the source of the frame (see :func:`model_of`); empty: the
+            shipped one.
         device: "auto", "cpu", "cuda" or "cuda:N".
         threads: CPU threads of each process.
     """
@@ -130,9 +133,11 @@ def encoder_for(plan: Plan, job: Job) -> FrameEncoder:
     if job.target is None:
         raise ValueError("a peer has no encoder of ours")
     settings = settings_for(plan.settings, job.profile, job.target)
-    model = model_of(plan.models, job.frame.source)
-    learned: dict[str, Any] = {} if model is None else {"model": model}
-    return FrameEncoder(settings, plan.device, plan.threads, **learned)
+    return FrameEncoder(settings, plan.device, plan.threads, _model(plan, job))
+
+
+def _model(plan: Plan, job: Job) -> Path | None:
+    return model_of(plan.models, job.frame.source) if job.profile in LEARNED else None
 
 
 def plan_key(plan: Plan, job: Job) -> str:
@@ -147,7 +152,7 @@ def plan_key(plan: Plan, job: Job) -> str:
             "libraries": [version(name) for name in LIBRARIES[1:]],
         }
         return key_of(job.frame.frame, what)
-    model = model_of(plan.models, job.frame.source)
+    model = _model(plan, job)
     what = {
         "settings": settings_for(plan.settings, job.profile, job.target).model_dump(mode="json"),
         "sources": source_digest(CODEC_MODULES, FAMILIES.get(job.profile, ())),
