@@ -106,8 +106,8 @@ def measure_frame(
         device: Where to fit.
 
     Returns:
-        By way: ``bytes``, ``raw_bytes``, ``parameters``, ``background_psnr_db``, and ``object_psnr_db`` of
-        each box.
+        By way: ``bytes``, ``raw_bytes``, ``parameters``, ``zeros`` (weights that are zero),
+        ``background_psnr_db``, and ``object_psnr_db`` of each box.
     """
     frame = _Frame(image, boxes, sizes, settings, device)
     precise = frame.network(settings.background, sizes.background, frame.whole(), 16)
@@ -232,11 +232,16 @@ class _Frame:
             "background_psnr_db": background,
             "object_psnr_db": objects,
             "parameters": sum(n.parameters for n in networks if isinstance(n, Network)),
+            "zeros": sum(_zeros(n) for n in networks if isinstance(n, Network)),
         }
 
     def _pixels(self, packet: Packet) -> Rgb:
         decoded = to_bytes(compose_packets([packet], device=self._device))[0]
         return np.ascontiguousarray(decoded.permute(1, 2, 0).cpu().numpy())
+
+
+def _zeros(network: Network) -> int:
+    return sum(int((layer.weight.values == 0).sum()) for layer in network.layers)
 
 
 def _rows(values: Values) -> torch.Tensor:
