@@ -182,16 +182,23 @@ def _code_magnitudes(coder: Coder, model: PyramidModel, values: Integers, states
 
 
 def _code_exp_golomb(coder: Coder, values: Integers) -> Integers:
-    """Numbers from 0 to MAX_MAGNITUDE, small ones in few bits."""
-    out = []
-    for value in values.tolist():
-        wanted = max(value, 0) + 1
-        length = 0
-        while length < MAX_MAGNITUDE.bit_length() and coder.raw(_one(wanted >> (length + 1) > 0), 2)[0]:
-            length += 1
-        low = int(coder.raw(_one(wanted - (1 << length)), 1 << length)[0]) if length else 0
-        out.append((1 << length) + low - 1)
-    return np.array(out, np.int32)
+    """Numbers (N,) from 0 to MAX_MAGNITUDE - ESCAPE, small ones in few bits: all lengths first, bit by bit."""
+    wanted = np.maximum(values, 0) + 1
+    lengths = np.zeros(len(values), np.int32)
+    longer = np.arange(len(values))
+    for length in range(1, MAX_MAGNITUDE.bit_length()):
+        longer = longer[coder.raw((wanted[longer] >> length > 0).astype(np.int32), 2) > 0]
+        if not len(longer):
+            break
+        lengths[longer] = length
+    out = np.zeros(len(values), np.int32)
+    for length in np.unique(lengths).tolist():
+        places = np.nonzero(lengths == length)[0]
+        first = 1 << length
+        out[places] = first - 1 + coder.raw((wanted[places] - first).astype(np.int32), first)
+    if out.max() > MAX_MAGNITUDE - ESCAPE:
+        raise PacketFormatError("an integer of a pyramid is out of bounds")
+    return out
 
 
 def low_errors(low: Integers) -> list[tuple[int, int]]:
