@@ -148,7 +148,7 @@ def test_new_labels_and_missed_targets_are_encoded_again(run, sequence, tmp_path
     assert json.loads(out)["background_psnr_db"] >= 24
 
 
-@pytest.mark.parametrize("content", [b"notes of somebody", b"RINR\x02 a packet from the future"])
+@pytest.mark.parametrize("content", [b"notes of somebody", b"RINR\xff a packet from the future"])
 def test_what_is_in_the_way_is_never_overwritten(run, sequence, tmp_path, content):
     (tmp_path / "packets").mkdir()
     path = tmp_path / "packets" / "0001.rinr"
