@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.bitstream import Background, ImageFile, Network, Packet, Pyramid, Reference
+from common.bitstream.image_payload import encode_image
 from common.bitstream.network_payload import encode_network
 from common.cli import add_json, print_json
 from common.errors import PacketError, PacketFormatError
@@ -74,7 +75,7 @@ def _content(content: Background) -> dict[str, Any]:
         case Pyramid():
             return {"kind": "pyramid", "size": f"step {content.step:.3g}", "bytes": len(content.data)}
         case ImageFile():
-            return {"kind": content.codec, "size": content.codec, "bytes": len(content.data)}
+            return {"kind": content.codec, "size": content.codec, "bytes": len(encode_image(content))}
         case Reference():
             updates = sum(len(update.content.data) for update in content.updates)
             name = content.packet.hex()
