@@ -182,7 +182,7 @@ def _code_magnitudes(coder: Coder, model: PyramidModel, values: Integers, states
 
 
 def _code_exp_golomb(coder: Coder, values: Integers) -> Integers:
-    """Numbers (N,) from 0 to MAX_MAGNITUDE - ESCAPE, small ones in few bits: all lengths first, bit by bit."""
+    """Numbers (N,) from 0 to MAX_MAGNITUDE - ESCAPE: all lengths first, bit by bit, then the rest."""
     wanted = np.maximum(values, 0) + 1
     lengths = np.zeros(len(values), np.int32)
     longer = np.arange(len(values))

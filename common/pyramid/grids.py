@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from common.pyramid.wavelet import COLOURS, ORIENTATIONS, grid_sizes
 
-__all__ = ["Details", "Grids", "Integers", "detail_sizes", "grid_order"]
+__all__ = ["Details", "Grids", "Integers", "detail_sizes", "grid_order", "region_size"]
 
 Integers = npt.NDArray[np.int32]
 Details = list[tuple[Integers, Integers, Integers]]
@@ -50,6 +50,14 @@ def detail_sizes(height: int, width: int) -> list[tuple[tuple[int, int], ...]]:
         ((low_h, w - low_w), (h - low_h, low_w), (h - low_h, w - low_w))
         for (h, w), (low_h, low_w) in itertools.pairwise(sizes)
     ]
+
+
+def region_size(grids: Grids) -> tuple[int, int]:
+    """Height and width of the region that ``grids`` make."""
+    height, width = grids.low.shape[1:]
+    for across, down, _ in reversed(grids.details):
+        height, width = height + down.shape[1], width + across.shape[2]
+    return height, width
 
 
 def grid_order(levels: int) -> Iterator[tuple[int, int, int]]:

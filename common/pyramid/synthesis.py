@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.pyramid.grids import Grids, Integers
+from common.pyramid.grids import Grids, Integers, region_size
 from common.pyramid.model import Floats, PyramidModel
-from common.pyramid.wavelet import from_colours, synthesise
+from common.pyramid.sparse import SparseGrids, grid_views, scatter, sparse_grids
+from common.pyramid.wavelet import COLOURS, from_colours, grid_sizes, synthesise
 
-__all__ = ["apply_filter", "filter_inputs", "pixels_of_grids", "reconstruct"]
+__all__ = ["apply_filter", "filter_inputs", "pixels_of_grids", "pixels_of_sparse", "reconstruct"]
 
 GREYS = 255.0
 _CELL = 2
@@ -43,32 +45,58 @@ def pixels_of_grids(
     residual: bool,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """The picture of quantized grids.
-
-    Args:
-        grids: Of a region of H x W pixels.
-        model: That they were made for.
-        step: Of the quantizer, grey levels.
-        residual: Whether they are a correction; only pictures are filtered.
-        device: Where to compute.
+    """The picture of quantized grids; see :func:`pixels_of_sparse`.
 
     Returns:
         (3, H, W) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
     """
-    centres = model.centres[int(residual)]
-    details = [
-        tuple(torch.from_numpy(reconstruct(grid, step, centres)).to(device) for grid in level)
-        for level in grids.details
-    ]
-    low = torch.from_numpy(grids.low.astype(np.float32) * np.float32(step)).to(device)
-    planes = synthesise(low, [(a, d, b) for a, d, b in details])
-    pixels = from_colours(planes)
+    height, width = region_size(grids)
+    sparse = sparse_grids(grids, height, width).to(device)
+    return pixels_of_sparse([sparse], model, [step], residual)[0]
+
+
+def pixels_of_sparse(
+    grids: Sequence[SparseGrids], model: PyramidModel, steps: Sequence[float], residual: bool
+) -> Tensor:
+    """The pictures of quantized grids of one size; each is the same alone and among others.
+
+    Args:
+        grids: Of B regions of H x W pixels, on the device that computes.
+        model: That they were made for.
+        steps: Of their quantizers, grey levels.
+        residual: Whether they are corrections; only pictures are filtered.
+
+    Returns:
+        (B, 3, H, W) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
+    """
+    height, width = grids[0].height, grids[0].width
+    values, places = scatter(grids)
+    # float32, as the encoder's integers were made with.
+    exact = torch.tensor(steps, device=values.device)
+    _reconstruct_places(values, places, exact, model.centres[int(residual)], height, width)
+    low, details = grid_views(values.view(len(grids), -1), height, width)
+    pixels = from_colours(synthesise(low, details))
     if not residual and model.filter:
-        pixels = apply_filter(pixels, step, filter_layers(model, device))
+        layers = _filter_layers(model, values.device)
+        pixels = torch.stack([apply_filter(x, step, layers) for x, step in zip(pixels, steps, strict=True)])
     return pixels / GREYS
 
 
-def filter_layers(model: PyramidModel, device: torch.device | str) -> list[tuple[Tensor, Tensor]]:
+def _reconstruct_places(
+    values: Tensor, places: Tensor, steps: Tensor, centres: Floats, height: int, width: int
+) -> None:
+    """As :func:`reconstruct`, in place, only where there are entries; the coarsest picture has no centres."""
+    integers = values[places].double()
+    sizes = integers.abs()
+    image = places // (COLOURS * height * width)
+    low_height, low_width = grid_sizes(height, width)[-1]
+    detail = places - image * (COLOURS * height * width) >= COLOURS * low_height * low_width
+    inner = torch.from_numpy(centres).to(values.device)[sizes.clamp_max(len(centres) - 1).long()] * detail
+    values[places] = (integers.sign() * (sizes - inner) * steps[image]).float()
+
+
+@lru_cache(maxsize=16)
+def _filter_layers(model: PyramidModel, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Weights (out, in, 3, 3) and biases (out,) of the model's convolutions."""
     return [(torch.from_numpy(w).to(device), torch.from_numpy(b).to(device)) for w, b in model.filter]
 
@@ -80,7 +108,7 @@ def apply_filter(pixels: Tensor, step: float, layers: Sequence[tuple[Tensor, Ten
     """
     height, width = pixels.shape[1:]
     x = filter_inputs(pixels[None], torch.tensor([step], device=pixels.device))
-    with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for weight, bias in layers[:-1]:
             x = torch.relu(F.conv2d(x, weight, bias, padding=1))
         x = F.conv2d(x, *layers[-1], padding=1)
