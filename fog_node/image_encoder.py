@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.bitstream import ImageCodec, ImageFile, ObjectPatch
-from common.bitstream.image_files import QUALITIES, image_file, image_pixels
+from common.bitstream.image_files import FULL_COLOUR, QUALITIES, image_file, image_pixels
 from common.bitstream.image_payload import encode_image
 from common.images import Rgb
 from common.inr.compose import owners
@@ -65,17 +65,17 @@ class _Files:
         self._speed = avif_speed
         self._quick_speed = max(avif_speed, QUICK_SPEED) if codec == "avif" else avif_speed
         self._qualities = QUALITIES[codec]
-        self._tried: dict[tuple[int, int], _Tried] = {}
+        self._tried: dict[tuple[int, int, bool], _Tried] = {}
 
     @property
     def best(self) -> _Tried:
         """The file of the highest quality."""
-        return self._at(len(self._qualities) - 1, self._speed)
+        return self._at(len(self._qualities) - 1, self._speed, self._codec in FULL_COLOUR)
 
     def cheapest(
         self, good: Callable[[_Tried], bool], deadline: Deadline, *, most: float = math.inf
     ) -> _Tried | None:
-        """The smallest file that is ``good``: bisection over quality, then its neighbours.
+        """The smallest file that is ``good``: with colour at half size if any is, else at full size.
 
         Args:
             good: Holds from some quality on, at least nearly so.
@@ -85,35 +85,46 @@ class _Files:
         Returns:
             None when no file of at most ``most`` bytes is good.
         """
+        found = self._cheapest(good, deadline, most, False)
+        # Within a bound of bytes, colour at full size does not pay where half size does not reach it.
+        if found is None and most == math.inf and self._codec in FULL_COLOUR:
+            found = self._cheapest(good, deadline, most, True)
+        return found
+
+    def _cheapest(
+        self, good: Callable[[_Tried], bool], deadline: Deadline, most: float, full: bool
+    ) -> _Tried | None:
+        """Bisection over quality, then its neighbours."""
         top = len(self._qualities) - 1
         low, high = 0, top
         while low < high and (deadline.left > 0 or high == top):
             middle = (low + high) // 2
-            tried = self._at(middle, self._quick_speed)
+            tried = self._at(middle, self._quick_speed, full)
             if good(tried) or tried.bytes > most:
                 high = middle
             else:
                 low = middle + 1
-        if self._at(high, self._quick_speed).bytes > most:
+        if self._at(high, self._quick_speed, full).bytes > most:
             return None
         step = high
-        while not good(tried := self._at(step, self._speed)) and tried.bytes <= most and step < top:
+        while not good(tried := self._at(step, self._speed, full)) and tried.bytes <= most and step < top:
             step += 1
         misses = 0
         while step > 0 and misses < BELOW and deadline.left > 0:
             step -= 1
-            misses += not good(self._at(step, self._speed))
-        kept = (tried for (_, speed), tried in self._tried.items() if speed == self._speed)
+            misses += not good(self._at(step, self._speed, full))
+        kept = (tried for (_, *key), tried in self._tried.items() if key == [self._speed, full])
         found = (tried for tried in kept if good(tried) and tried.bytes <= most)
         return min(found, key=lambda tried: tried.bytes, default=None)
 
-    def _at(self, step: int, speed: int) -> _Tried:
-        if (step, speed) not in self._tried:
-            file = image_file(self._image, self._codec, self._qualities[step], avif_speed=speed)
+    def _at(self, step: int, speed: int, full: bool) -> _Tried:
+        if (step, speed, full) not in self._tried:
+            quality = self._qualities[step]
+            file = image_file(self._image, self._codec, quality, full_colour=full, avif_speed=speed)
             pixels = image_pixels(file, *self._image.shape[:2])
-            quality = frame_quality(pixels, self._image, self._regions)
-            self._tried[step, speed] = _Tried(file, len(encode_image(file)), pixels, *quality)
-        return self._tried[step, speed]
+            measured = frame_quality(pixels, self._image, self._regions)
+            self._tried[step, speed, full] = _Tried(file, len(encode_image(file)), pixels, *measured)
+        return self._tried[step, speed, full]
 
 
 class ImageEncoder:

@@ -14,7 +14,7 @@ from common.bitstream.bare_images import bare_image, bare_image_size, image_from
 from common.bitstream.packet import ImageCodec, ImageFile
 from common.errors import PacketFormatError
 
-__all__ = ["AVIF_SPEED", "CODECS", "QUALITIES", "image_file", "image_pixels", "image_size"]
+__all__ = ["AVIF_SPEED", "CODECS", "FULL_COLOUR", "QUALITIES", "image_file", "image_pixels", "image_size"]
 
 CODECS: tuple[ImageCodec, ...] = ("jpeg", "webp", "avif")
 """Codecs by their number in a packet."""
@@ -24,27 +24,45 @@ QUALITIES: dict[ImageCodec, tuple[int, ...]] = {
     "avif": tuple(100 - round(step * 100 / 63) for step in reversed(range(64))),
 }
 """Qualities that give different files; AV1 has 64 quantizers only."""
+FULL_COLOUR: frozenset[ImageCodec] = frozenset({"jpeg", "avif"})
+"""Codecs that can keep colour at full size; the others have it at half size."""
 AVIF_SPEED = 4
 """libaom's speed, 0 (slow) to 10: 4 needs about 7 % fewer bytes than 6, and four times the time."""
 _OPTIONS: dict[ImageCodec, dict[str, Any]] = {
-    "jpeg": {"optimize": True, "subsampling": "4:2:0"},
+    "jpeg": {"optimize": True},
     "webp": {"method": 6},
     # Quality is stated as PSNR here: libaom's default tuning needs 6 to 10 % more bytes for it.
-    "avif": {"subsampling": "4:2:0", "advanced": {"tune": "psnr"}, "max_threads": 1},
+    "avif": {"advanced": {"tune": "psnr"}, "max_threads": 1},
 }
 """Pillow's options: what makes files small at a bearable speed."""
 
 
 def image_file(
-    rgb: npt.NDArray[np.uint8], codec: ImageCodec, quality: int, *, avif_speed: int = AVIF_SPEED
+    rgb: npt.NDArray[np.uint8],
+    codec: ImageCodec,
+    quality: int,
+    *,
+    full_colour: bool = False,
+    avif_speed: int = AVIF_SPEED,
 ) -> ImageFile:
-    """``rgb`` (H, W, 3) uint8 as a file of ``codec`` at one of its QUALITIES.
+    """``rgb`` (H, W, 3) uint8 as a file of ``codec``.
+
+    Args:
+        rgb: The pixels.
+        codec: Format of the file.
+        quality: One of the codec's QUALITIES.
+        full_colour: Keep colour at full size (4:4:4) instead of half (4:2:0); only for FULL_COLOUR codecs.
+        avif_speed: libaom's speed, 0 to 10.
 
     Raises:
-        PacketFormatError: The codec cannot encode an image of this size.
+        PacketFormatError: The codec cannot encode an image of this size or with such colour.
     """
+    if full_colour and codec not in FULL_COLOUR:
+        raise PacketFormatError(f"{codec} cannot keep colour at full size")
     target = io.BytesIO()
     options = _OPTIONS[codec] | ({"speed": avif_speed} if codec == "avif" else {})
+    if codec in FULL_COLOUR:
+        options = options | {"subsampling": "4:4:4" if full_colour else "4:2:0"}
     try:
         Image.fromarray(rgb).save(target, codec, quality=quality, **options)
     except (OSError, ValueError, KeyError) as error:

@@ -108,6 +108,16 @@ def test_an_unreachable_target_gives_the_best_there_is_and_says_so(picture):
     assert result.background_psnr_db > 35
 
 
+def test_a_box_of_fine_colours_keeps_them_at_full_size(picture):
+    rgb = picture.copy()
+    rgb[10:40, 20:60] = make_photo(96, 64)[10:40, 20:60]
+    result, packet = encoded(frame_of(rgb, BOX))
+    assert result.reached_target
+    (patch,) = packet.objects
+    assert patch.content.data[158 + 11] == 0x11, "the JPEG's first component is sampled as the others"
+    assert not encoded(frame_of(rgb, BOX), profile="webp")[0].reached_target
+
+
 def test_a_deadline_ends_the_search_on_target_at_more_bytes(picture):
     frame = frame_of(picture, BOX)
     hurried, _ = encoded(frame, time_budget_s=1e-6)

@@ -14,6 +14,7 @@ from common.bitstream.bare_images import bare_image, bare_image_size, image_from
 from common.bitstream.image_files import CODECS, image_file, image_pixels, image_size
 from common.bitstream.image_payload import decode_image, encode_image
 from common.errors import PacketFormatError
+from common.quality import psnr
 from tests.conftest import make_photo
 
 SIZES = [(1, 1), (2, 3), (17, 15), (33, 64), (96, 72)]
@@ -43,6 +44,20 @@ def test_a_file_survives_its_payload_and_gives_the_pixels_of_the_whole_file(code
     np.testing.assert_array_equal(pixels, pillow_pixels(file.data))
     assert pixels.flags.writeable
     assert len(payload) < len(file.data) - 15
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "avif"])
+def test_colour_at_full_size_survives(codec):
+    rgb = make_photo(40, 30)
+    half, full = (image_file(rgb, codec, 100, full_colour=colour) for colour in (False, True))
+    assert decode_image(encode_image(full)) == full
+    np.testing.assert_array_equal(image_pixels(full, 30, 40), pillow_pixels(full.data))
+    assert psnr(image_pixels(full, 30, 40), rgb) > psnr(image_pixels(half, 30, 40), rgb) + 5
+
+
+def test_webp_has_colour_at_half_size_only():
+    with pytest.raises(PacketFormatError, match="cannot keep colour"):
+        image_file(make_photo(40, 30), "webp", 50, full_colour=True)
 
 
 def test_what_a_packet_saves_of_each_container():
@@ -88,6 +103,8 @@ HOSTILE = [
     ("jpeg", lambda b: b[:3], "truncated"),
     ("jpeg", lambda b: b[:10], "truncated"),
     ("jpeg", lambda b: b"\0" + b[1:], "quality 0"),
+    ("jpeg", lambda b: b"\x80" + b[1:], "quality 0"),
+    ("jpeg", lambda b: b"\xff" + b[1:], "quality 127"),
     ("jpeg", lambda b: b[:1] + bytes(4) + b[5:], "0x0 pixels"),
     ("jpeg", lambda b: b[:5] + b"\xff" * 16 + b[21:], "truncated"),
     ("jpeg", lambda b: b + b"\xff\xc0\0\x11\x08\xff\xff\xff\xff", "marker inside"),
@@ -120,11 +137,12 @@ def test_huge_sizes_are_read_and_not_decoded():
     ("codec", "options"),
     [
         ("jpeg", {"progressive": True}),
-        ("jpeg", {"subsampling": "4:4:4"}),
+        ("jpeg", {"subsampling": "4:2:2"}),
         ("jpeg", {"qtables": "web_high"}),
         ("webp", {"lossless": True}),
         ("webp", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}),
-        ("avif", {"subsampling": "4:4:4"}),
+        ("avif", {"subsampling": "4:2:2"}),
+        ("avif", {"subsampling": "4:0:0"}),
     ],
 )
 def test_files_with_other_features_are_not_written(codec, options):
