@@ -5,21 +5,50 @@ Each image is composed alone, so its pixels do not depend on what else is in a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from common.bitstream.image_files import image_pixels
-from common.bitstream.packet import Background, ImageFile, Motion, Network, Packet, Pyramid
-from common.errors import KeyframeError
+from common.bitstream.packet import (
+    Background,
+    ImageFile,
+    Motion,
+    Network,
+    ObjectPatch,
+    Packet,
+    Pyramid,
+    Reference,
+    Region,
+)
+from common.errors import KeyframeError, PacketFormatError
 from common.inr.compose import owners
-from common.inr.vector import box_region, compose_networks
+from common.inr.groups import NetworkGroup
+from common.inr.vector import box_region, compose_networks, network_residual
 from common.pyramid.decoder import pyramid_pixels
+from common.pyramid.wavelet import grid_sizes
 
-__all__ = ["between_nodes", "raster_background", "raster_image", "warp"]
+__all__ = [
+    "between_nodes",
+    "check_work",
+    "file_pixels",
+    "find_keyframe",
+    "from_keyframe",
+    "lay_patches",
+    "raster_background",
+    "raster_image",
+    "warp",
+]
 
+MAX_LAYERS = 4
+"""How often the regions of a packet may cover its frame on average, beside the background."""
+SMALL_FRAME = 1 << 20
+"""Pixels that they may have together in any case."""
+MAX_COARSE_PIXELS = 1 << 18
+"""Pixels of the coarsest pictures of all regions: these are decoded one by one."""
 _SAME_VIEW = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
@@ -43,24 +72,18 @@ def raster_image(
 
     Raises:
         KeyframeError: The packet's keyframe is missing or does not fit.
-        PacketFormatError: Coded contents are damaged.
+        PacketFormatError: Coded contents are damaged, or so many that decoding would take minutes.
     """
+    check_work(packet)
     image = raster_background(packet, device=device, keyframes=keyframes)
-    if not objects or not packet.objects:
-        return image
-    regions = [box_region(packet, patch.box) for patch in packet.objects]
-    owner = torch.from_numpy(owners(regions, packet.height, packet.width)).to(device)
-    for index, (patch, (x0, y0, x1, y1)) in enumerate(zip(packet.objects, regions, strict=True)):
-        area = image[:, y0:y1, x0:x1]
-        mine = owner[y0:y1, x0:x1] == index
-        if isinstance(patch.content, ImageFile):
-            area.copy_(torch.where(mine, _file_pixels(patch.content, y1 - y0, x1 - x0, device), area))
-        elif isinstance(patch.content, Pyramid):
-            area += pyramid_pixels(patch.content, y1 - y0, x1 - x0, device, residual=True) * mine
-    if any(isinstance(patch.content, Network) for patch in packet.objects):
-        size = packet.height, packet.width
-        return compose_networks([packet], size, device=device, base=image[None])[0]
-    return image
+    patches = packet.objects if objects else ()
+    regions = [box_region(packet, patch.box) for patch in patches]
+
+    def pixels(index: int) -> Tensor:
+        x0, y0, x1, y1 = regions[index]
+        return _patch_pixels(patches[index], y1 - y0, x1 - x0, device)
+
+    return lay_patches(image, regions, [isinstance(p.content, ImageFile) for p in patches], pixels)
 
 
 def raster_background(
@@ -77,26 +100,107 @@ def raster_background(
         # Centred like a residual: grey is 0.
         return pyramid_pixels(content, packet.height, packet.width, device, residual=False) + 0.5
     if isinstance(content, ImageFile):
-        return _file_pixels(content, packet.height, packet.width, device)
-    keyframe = (keyframes or {}).get(content.packet)
+        return file_pixels(content, packet.height, packet.width, device)
+    keyframe = find_keyframe(content, keyframes or {})
+
+    def update(index: int) -> Tensor:
+        x0, y0, x1, y1 = content.updates[index].region
+        return pyramid_pixels(content.updates[index].content, y1 - y0, x1 - x0, device, residual=True)
+
+    shown = raster_background(keyframe, device=device)
+    return from_keyframe(shown, content, (packet.height, packet.width), update)
+
+
+def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet]) -> Packet:
+    """The packet that ``reference`` names.
+
+    Raises:
+        KeyframeError: It is not among ``keyframes``, or is itself no keyframe.
+    """
+    keyframe = keyframes.get(reference.packet)
     if keyframe is None:
         raise KeyframeError(
-            f"the packet needs the keyframe {content.packet.hex()[:16]}, which is not here; fetch it first"
+            f"the packet needs the keyframe {reference.packet.hex()[:16]}, which is not here; fetch it first"
         )
     if keyframe.keyframe is not None:
         raise KeyframeError("the packet's keyframe is itself no keyframe")
-    image = raster_background(keyframe, device=device)
-    size = packet.height, packet.width
-    if content.homography is not None or content.motion is not None:
-        image = warp(image, content.homography, size, content.motion)
-    elif image.shape[1:] != size:
+    return keyframe
+
+
+def from_keyframe(
+    keyframe: Tensor, reference: Reference, size: tuple[int, int], update: Callable[[int], Tensor]
+) -> Tensor:
+    """The background that a reference describes, (3, height, width).
+
+    Args:
+        keyframe: (3, H, W), the keyframe's background; not changed.
+        reference: What to make of it.
+        size: Height and width of the frame.
+        update: The residual of one of the reference's updates, by its place.
+
+    Raises:
+        KeyframeError: The keyframe has another size and the reference does not say how to look at it.
+    """
+    if reference.homography is not None or reference.motion is not None:
+        image = warp(keyframe, reference.homography, size, reference.motion)
+    elif keyframe.shape[1:] != size:
+        height, width = keyframe.shape[1:]
         raise KeyframeError(
-            f"the keyframe has {keyframe.width}x{keyframe.height} pixels, the packet {size[1]}x{size[0]}"
+            f"the keyframe has {width}x{height} pixels, the packet {size[1]}x{size[0]}; "
+            "the sender's packet is wrong"
         )
-    for update in content.updates:
-        x0, y0, x1, y1 = update.region
-        image[:, y0:y1, x0:x1] += pyramid_pixels(update.content, y1 - y0, x1 - x0, device, residual=True)
+    else:
+        image = keyframe.clone()
+    for index, part in enumerate(reference.updates):
+        x0, y0, x1, y1 = part.region
+        image[:, y0:y1, x0:x1] += update(index)
     return image
+
+
+def lay_patches(
+    image: Tensor, regions: Sequence[Region], replaces: Sequence[bool], pixels: Callable[[int], Tensor]
+) -> Tensor:
+    """Refine ``image`` (3, H, W) in place and return it.
+
+    Args:
+        image: The background.
+        regions: Of the patches.
+        replaces: Whether each takes the place of the pixels that it owns; else it is added to them.
+        pixels: (3, h, w) of one patch, by its place.
+    """
+    if not regions:
+        return image
+    owner = torch.from_numpy(owners(regions, *image.shape[1:])).to(image.device)
+    for index, (x0, y0, x1, y1) in enumerate(regions):
+        area = image[:, y0:y1, x0:x1]
+        mine = owner[y0:y1, x0:x1] == index
+        if replaces[index]:
+            area.copy_(torch.where(mine, pixels(index), area))
+        else:
+            area += pixels(index) * mine
+    return image
+
+
+def check_work(packet: Packet) -> None:
+    """Refuse a packet whose contents overlap so often that decoding it would take minutes.
+
+    Raises:
+        PacketFormatError: Its regions have together too many pixels, or too many that are decoded one by one.
+    """
+    regions = [box_region(packet, patch.box) for patch in packet.objects]
+    if isinstance(packet.background, Reference):
+        regions += [update.region for update in packet.background.updates]
+    sides = [(y1 - y0, x1 - x0) for x0, y0, x1, y1 in regions]
+    frame = packet.width * packet.height
+    lows = [grid_sizes(*side)[-1] for side in sides]
+    if (
+        sum(map(math.prod, sides)) > MAX_LAYERS * frame + SMALL_FRAME
+        or sum(map(math.prod, lows)) > MAX_COARSE_PIXELS
+    ):
+        raise PacketFormatError(
+            f"the {len(regions)} regions of a packet of {packet.width}x{packet.height} pixels cover it too "
+            "often to be decoded"
+        )
 
 
 def warp(
@@ -150,6 +254,16 @@ def between_nodes(vectors: Tensor, spacing: int, size: tuple[int, int]) -> Tenso
     return vectors
 
 
-def _file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:
+def file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:
+    """(3, height, width) float32 RGB in [0, 1] of a region's image file."""
     pixels = torch.from_numpy(image_pixels(file, height, width)).to(device)
     return pixels.permute(2, 0, 1).float() / 255
+
+
+def _patch_pixels(patch: ObjectPatch, height: int, width: int, device: torch.device | str) -> Tensor:
+    content = patch.content
+    if isinstance(content, ImageFile):
+        return file_pixels(content, height, width, device)
+    if isinstance(content, Pyramid):
+        return pyramid_pixels(content, height, width, device, residual=True)
+    return network_residual(NetworkGroup.pack([content], device), patch.residual_scale, height, width)

@@ -14,7 +14,7 @@ from common.inr.compose import BackgroundPart, Canvas, ObjectPart, compose
 from common.inr.groups import NetworkGroup, group_key
 from common.inr.siren import SirenStack
 
-__all__ = ["box_region", "compose_networks", "network_contents"]
+__all__ = ["box_region", "compose_networks", "network_contents", "network_residual"]
 
 
 def compose_networks(
@@ -24,7 +24,6 @@ def compose_networks(
     device: torch.device | str = "cpu",
     objects: bool = True,
     chunk: int | None = None,
-    base: Tensor | None = None,
 ) -> Tensor:
     """Decode the networks of packets as one batch; contents of other kinds are left out.
 
@@ -34,8 +33,6 @@ def compose_networks(
         device: Where to decode.
         objects: Whether residuals are added.
         chunk: Tiles evaluated at a time, bounding memory; the pixels do not depend on it.
-        base: (B, 3, height, width) what background networks overwrite and residuals are added to; by default
-            a grey batch.
 
     Returns:
         (B, 3, height, width) float32 RGB, not clamped.
@@ -47,7 +44,28 @@ def compose_networks(
         for group in _grouped(found)
     ]
     parts = _object_parts(packets, device) if objects else []
-    return compose(Canvas.full(*size, coded), backgrounds, parts, chunk, base)
+    return compose(Canvas.full(*size, coded), backgrounds, parts, chunk)
+
+
+def network_residual(group: NetworkGroup, scale: float, height: int, width: int) -> Tensor:
+    """What an object's network adds to the ``height`` x ``width`` coded pixels of its box.
+
+    Args:
+        group: The network alone, on the device that computes.
+        scale: The object's residual scale.
+        height: Of the region, pixels.
+        width: Of the region, pixels.
+
+    Returns:
+        (3, height, width) float32.
+    """
+    device = group.scales.device
+    size = torch.tensor([[height, width]], device=device)
+    first = torch.zeros(1, dtype=torch.int64, device=device)
+    region = torch.tensor([[0, 0, width, height]], device=device)
+    part = ObjectPart(group.dequantize(), first, region, torch.tensor([scale], device=device), first)
+    base = torch.zeros(1, 3, height, width, device=device)
+    return compose(Canvas.full(height, width, size), [], [part], base=base)[0]
 
 
 def box_region(packet: Packet, index: int) -> Region:
