@@ -102,13 +102,12 @@ def raster_background(
     if isinstance(content, ImageFile):
         return file_pixels(content, packet.height, packet.width, device)
     keyframe = find_keyframe(content, keyframes or {})
-
-    def update(index: int) -> Tensor:
-        x0, y0, x1, y1 = content.updates[index].region
-        return pyramid_pixels(content.updates[index].content, y1 - y0, x1 - x0, device, residual=True)
-
     shown = raster_background(keyframe, device=device)
-    return from_keyframe(shown, content, (packet.height, packet.width), update)
+    image = from_keyframe(shown, content, (packet.height, packet.width))
+    for update in content.updates:
+        x0, y0, x1, y1 = update.region
+        image[:, y0:y1, x0:x1] += pyramid_pixels(update.content, y1 - y0, x1 - x0, device, residual=True)
+    return image
 
 
 def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet]) -> Packet:
@@ -127,34 +126,26 @@ def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet]) -> Pa
     return keyframe
 
 
-def from_keyframe(
-    keyframe: Tensor, reference: Reference, size: tuple[int, int], update: Callable[[int], Tensor]
-) -> Tensor:
-    """The background that a reference describes, (3, height, width).
+def from_keyframe(keyframe: Tensor, reference: Reference, size: tuple[int, int]) -> Tensor:
+    """The background that a reference describes, but for its updates: (3, height, width), a new tensor.
 
     Args:
-        keyframe: (3, H, W), the keyframe's background; not changed.
-        reference: What to make of it.
+        keyframe: (3, H, W), the keyframe's background.
+        reference: How to look at it.
         size: Height and width of the frame.
-        update: The residual of one of the reference's updates, by its place.
 
     Raises:
         KeyframeError: The keyframe has another size and the reference does not say how to look at it.
     """
     if reference.homography is not None or reference.motion is not None:
-        image = warp(keyframe, reference.homography, size, reference.motion)
-    elif keyframe.shape[1:] != size:
+        return warp(keyframe, reference.homography, size, reference.motion)
+    if keyframe.shape[1:] != size:
         height, width = keyframe.shape[1:]
         raise KeyframeError(
             f"the keyframe has {width}x{height} pixels, the packet {size[1]}x{size[0]}; "
             "the sender's packet is wrong"
         )
-    else:
-        image = keyframe.clone()
-    for index, part in enumerate(reference.updates):
-        x0, y0, x1, y1 = part.region
-        image[:, y0:y1, x0:x1] += update(index)
-    return image
+    return keyframe.clone()
 
 
 def lay_patches(

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from common.inr.compose import BackgroundPart, Canvas, ObjectPart, compose, to_bytes
+from common.inr.decode import resize
 from common.learning.letterbox import FILL, letterbox_boxes, letterbox_content
-from common.learning.resident import ResidentStore
+from common.learning.resident import RASTER, ResidentStore
 
 __all__ = ["TrainingBatch", "decode_batch"]
 
@@ -44,7 +45,10 @@ def decode_batch(
     supersample: int = 1,
     chunk: int | None = None,
 ) -> TrainingBatch:
-    """Decode frames at training resolution, letterboxed; networks of one size as one batched kernel.
+    """Decode frames at training resolution, letterboxed.
+
+    Networks of one size are one batched kernel. Frames of other kinds are composed at their coded size, those
+    of one size together, and resized.
 
     The pixels of a frame do not depend on the other frames of the batch or on their order.
 
@@ -90,6 +94,8 @@ def _images(
     )
     backgrounds = []
     for index, members in _grouped(rows[:, 0]):
+        if index == RASTER:
+            continue
         group, table = store.group(index)
         stack = group.dequantize(table.places(rows[members, 1]).to(store.device))
         backgrounds.append(BackgroundPart(stack, members.to(store.device)))
@@ -103,6 +109,11 @@ def _images(
         columns = (image[members], mine[:, 2:6], scales[members], mine[:, 6])
         objects.append(ObjectPart(stack, *(c.to(store.device) for c in columns)))
     pixels = compose(canvas, backgrounds, objects, chunk)
+    rasters = (rows[:, 0] == RASTER).nonzero()[:, 0].tolist()
+    for place, image in store.rasters.images([int(rows[member, 1]) for member in rasters]):
+        top, left, height, width = (content[rasters[place]] * supersample).tolist()
+        shown = resize(image, (height, width))
+        pixels[rasters[place], :, top : top + height, left : left + width] = shown
     if supersample > 1:
         # Clamp first: what is averaged is what would be shown.
         pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)

@@ -1,9 +1,9 @@
-"""The resident store: every packet's quantized tensors on the training device, grouped by network size."""
+"""The resident store: what packets hold on the training device, networks grouped by size."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,16 +12,24 @@ import torch
 from torch import Tensor
 
 from common.bitstream.packet import Network, Packet
-from common.errors import LearningError
+from common.errors import LearningError, PacketError
+from common.inr.decode import is_vector
 from common.inr.groups import GroupKey, NetworkGroup, group_key
 from common.inr.vector import network_contents
+from common.learning.raster_frame import RasterFrame
+from common.learning.raster_store import RasterStore
 from common.learning.settings import TrainingSettings
 from common.learning.tables import Table
 
-__all__ = ["Added", "ResidentStore"]
+__all__ = ["RASTER", "Added", "ResidentStore"]
+
+RASTER = -1
+"""In place of the group of a frame's background: the frame is composed at its coded size."""
 
 EVICTED_SHARE = 0.125
 """Share of the frames evicted at a time, so that copying is rare."""
+ADDED_AT_A_TIME = 256
+"""Packets that are taken over together; those on their way are not yet within the budget."""
 
 
 @dataclass(slots=True)
@@ -33,6 +41,7 @@ class Added:
         unlabelled, validation: Frames left out because nobody labelled them, or because they are held out.
         refused: Frames left out because the memory budget is used up.
         evicted: Older frames that made room.
+        damaged: Frames left out because they cannot be decoded: place in what was offered, and a sentence.
     """
 
     trainable: int = 0
@@ -40,6 +49,16 @@ class Added:
     validation: int = 0
     refused: int = 0
     evicted: int = 0
+    damaged: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """A packet on its way into the store: ``raster`` is None for one of networks only."""
+
+    packet: Packet
+    labels: list[tuple[float, ...]]
+    raster: RasterFrame | None
 
 
 @dataclass(slots=True)
@@ -53,15 +72,16 @@ class _Columns:
 
 
 class ResidentStore:
-    """Labelled frames that are not held out, as quantized networks in device memory.
+    """Labelled frames that are not held out, decoded as far as their pixels do not yet take memory.
 
-    Networks lie in one :class:`Table` a size class. The index (which networks and labels a frame has) lies in
-    host memory, so that grouping a batch needs no wait for the device; it counts against the budget too.
-    Frames are numbered in the order of arrival and are evicted oldest first.
+    Networks lie in one :class:`Table` a size class, all else in a :class:`RasterStore`. The index (which
+    networks and labels a frame has) lies in host memory, so that grouping a batch needs no wait for the
+    device; it counts against the budget too. Frames are numbered in the order of arrival and are evicted
+    oldest first.
 
     Args:
         device: Where the quantized tensors live.
-        budget_bytes: Bound on the bytes of all tables, spare rows included.
+        budget_bytes: Bound on the bytes of all tables, spare rows included, and of all else that is kept.
         settings: Class list and class map of the deployment.
         when_full: Evict the oldest frames, or refuse new ones.
     """
@@ -77,10 +97,13 @@ class ResidentStore:
         self.budget_bytes = budget_bytes
         self.when_full = when_full
         self._settings = settings
+        self.rasters = RasterStore(self.device)
+        """Frames whose group is :data:`RASTER`."""
         self._keys: list[GroupKey] = []
         self._groups: list[Table] = []
         long = torch.int64
-        # group, row, objects (first, count), labels (first, count), coded height, coded width
+        # group, row (for RASTER the number in ``rasters``), objects (first, count), labels (first, count),
+        # coded height, coded width
         self._frames = Table([torch.empty(0, 8, dtype=long)])
         # group, row, x0, y0, x1, y1, box | residual scale
         self._objects = Table([torch.empty(0, 7, dtype=long), torch.empty(0)])
@@ -102,8 +125,8 @@ class ResidentStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated in all tables."""
-        return sum(t.nbytes for t in self._tables)
+        """Bytes that the frames take, in device and host memory."""
+        return sum(t.nbytes for t in self._tables) + self.rasters.nbytes
 
     @property
     def boxes(self) -> int:
@@ -119,28 +142,40 @@ class ResidentStore:
     def _tables(self) -> list[Table]:
         return [self._frames, self._objects, self._labels, *self._groups]
 
-    def add(self, packets: Sequence[Packet]) -> Added:
+    def add(self, packets: Sequence[Packet], keyframes: Mapping[bytes, Packet] | None = None) -> Added:
         """Append packets in order; may be called between any two batches.
+
+        Args:
+            packets: Of any profile.
+            keyframes: Packets that they may refer to, by content hash.
 
         Raises:
             LearningError: A label's class is neither listed nor mapped; nothing of ``packets`` was added.
         """
         added = Added()
         usable = []
-        for packet in packets:
+        for place, packet in enumerate(packets):
             if packet.validation:
                 added.validation += 1
             elif not packet.labelled:
                 added.unlabelled += 1
             else:
-                usable.append((packet, self._label_rows(packet)))
-        for at in range(0, len(usable), 256):
-            self._append(usable[at : at + 256], added)
+                usable.append((place, packet, self._label_rows(packet)))
+        for at in range(0, len(usable), ADDED_AT_A_TIME):
+            incoming = []
+            for place, packet, labels in usable[at : at + ADDED_AT_A_TIME]:
+                try:
+                    raster = None if is_vector(packet) else self.rasters.prepare(packet, keyframes or {})
+                except PacketError as error:
+                    added.damaged.append((place, str(error)))
+                else:
+                    incoming.append(_Incoming(packet, labels, raster))
+            self._append(incoming, added)
         return added
 
     def frame_rows(self, frames: Tensor) -> Tensor:
-        """Index rows (B, 8) int64 of frames by number: group, row, objects first and count, labels first and
-        count, coded height and width; on the host.
+        """Index rows (B, 8) int64 of frames by number: group or RASTER, row, objects first and count, labels
+        first and count, coded height and width; on the host.
 
         Raises:
             LearningError: A frame is not resident.
@@ -180,11 +215,11 @@ class ResidentStore:
             rows.append((index, *centre, (box.x1 - box.x0) / packet.width, (box.y1 - box.y0) / packet.height))
         return rows
 
-    def _append(self, packets: Sequence[tuple[Packet, list[tuple[float, ...]]]], added: Added) -> None:
+    def _append(self, packets: Sequence[_Incoming], added: Added) -> None:
         """Append one slice that is as large as the budget allows."""
         if not packets:
             return
-        if not self._make_room([p for p, _ in packets], added):
+        if not self._make_room(packets, added):
             if len(packets) == 1:
                 added.refused += 1
                 return
@@ -194,8 +229,8 @@ class ResidentStore:
             return
         networks: dict[int, list[Network]] = {}
         columns = _Columns()
-        for packet, labels in packets:
-            self._index_packet(packet, labels, networks, columns)
+        for incoming in packets:
+            self._index_packet(incoming, networks, columns)
         parts: list[tuple[Table, list[Tensor]]] = []
         for group, members in networks.items():
             packed = NetworkGroup.pack(members, self.device)
@@ -215,11 +250,7 @@ class ResidentStore:
         added.trainable += len(packets)
 
     def _index_packet(
-        self,
-        packet: Packet,
-        labels: Sequence[tuple[float, ...]],
-        networks: dict[int, list[Network]],
-        columns: _Columns,
+        self, incoming: _Incoming, networks: dict[int, list[Network]], columns: _Columns
     ) -> None:
         def place(network: Network) -> tuple[int, int]:
             group = self._group_of(network)
@@ -227,20 +258,32 @@ class ResidentStore:
             members.append(network)
             return group, self._groups[group].end + len(members) - 1
 
+        packet = incoming.packet
         first_object = self._objects.end + len(columns.objects)
         first_label = self._labels.end + len(columns.labels)
         count = 0
-        network, patches = network_contents(packet)
-        background = place(network)
-        for item, residual in patches:
-            region = packet.boxes[item.box].region(packet.width, packet.height)
-            if region is not None:
-                columns.objects.append((*place(residual), *region, item.box))
-                columns.scales.append(item.residual_scale)
-                count += 1
-        columns.labels.extend(labels)
+        if incoming.raster is not None:
+            background = RASTER, self.rasters.append(incoming.raster)
+        else:
+            network, patches = network_contents(packet)
+            background = place(network)
+            for item, residual in patches:
+                region = packet.boxes[item.box].region(packet.width, packet.height)
+                if region is not None:
+                    columns.objects.append((*place(residual), *region, item.box))
+                    columns.scales.append(item.residual_scale)
+                    count += 1
+        columns.labels.extend(incoming.labels)
         columns.frames.append(
-            (*background, first_object, count, first_label, len(labels), packet.height, packet.width)
+            (
+                *background,
+                first_object,
+                count,
+                first_label,
+                len(incoming.labels),
+                packet.height,
+                packet.width,
+            )
         )
 
     def _group_of(self, network: Network) -> int:
@@ -251,7 +294,7 @@ class ResidentStore:
             self._groups.append(Table([c[:0] for c in (*empty.values, empty.scales)]))
         return self._keys.index(key)
 
-    def _make_room(self, packets: Sequence[Packet], added: Added) -> bool:
+    def _make_room(self, packets: Sequence[_Incoming], added: Added) -> bool:
         """Trim or evict until ``packets`` fit; False if they do not fit."""
         if self._fits(packets):
             return True
@@ -263,18 +306,20 @@ class ResidentStore:
             added.evicted += self._evict(math.ceil(len(self) * EVICTED_SHARE))
         return True
 
-    def _fits(self, packets: Sequence[Packet]) -> bool:
+    def _fits(self, packets: Sequence[_Incoming]) -> bool:
         rows: dict[int, int] = {}
         objects = 0
-        for packet in packets:
-            objects += len(packet.objects)
-            background, patches = network_contents(packet)
-            for network in (background, *(residual for _, residual in patches)):
-                group = self._group_of(network)
-                rows[group] = rows.get(group, 0) + 1
-        growth = sum(self._groups[group].growth(count) for group, count in rows.items())
+        for incoming in packets:
+            if incoming.raster is None:
+                background, patches = network_contents(incoming.packet)
+                objects += len(patches)
+                for network in (background, *(residual for _, residual in patches)):
+                    group = self._group_of(network)
+                    rows[group] = rows.get(group, 0) + 1
+        growth = self.rasters.growth([x.raster for x in packets if x.raster is not None])
+        growth += sum(self._groups[group].growth(count) for group, count in rows.items())
         growth += self._frames.growth(len(packets)) + self._objects.growth(objects)
-        growth += self._labels.growth(sum(len(p.boxes) for p in packets))
+        growth += self._labels.growth(sum(len(x.labels) for x in packets))
         return self.nbytes + growth <= self.budget_bytes
 
     def _evict(self, count: int) -> int:
@@ -286,7 +331,8 @@ class ResidentStore:
         for groups, numbers in ((gone[:, 0], gone[:, 1]), (rows[:, 0], rows[:, 1])):
             for group in np.unique(groups.numpy()):
                 # Rows of a group are in the order of their frames, so what goes is always a front part.
-                self._groups[group].drop(int(numbers[groups == int(group)].max()) + 1)
+                kept = self.rasters if group == RASTER else self._groups[group]
+                kept.drop(int(numbers[groups == int(group)].max()) + 1)
         self._frames.drop(self.first + count)
         self._objects.drop(objects)
         self._labels.drop(int(gone[-1, 4] + gone[-1, 5]))

@@ -8,10 +8,11 @@ from torch import Tensor
 from common.bitstream.packet import Pyramid
 from common.errors import PacketFormatError
 from common.pyramid.coder import decode_grids
-from common.pyramid.model import find_model
-from common.pyramid.synthesis import pixels_of_grids
+from common.pyramid.model import PyramidModel, find_model
+from common.pyramid.sparse import SparseGrids, sparse_grids
+from common.pyramid.synthesis import pixels_of_sparse
 
-__all__ = ["MAX_PIXELS", "pyramid_pixels"]
+__all__ = ["MAX_PIXELS", "decode_sparse", "pyramid_pixels"]
 
 MAX_PIXELS = 1 << 24
 """Largest region that is decoded: about 1 GB while it is."""
@@ -40,10 +41,22 @@ def pyramid_pixels(
     Raises:
         PacketFormatError: The model is not installed, the region is too large, or the data is damaged.
     """
+    model, grids = decode_sparse(pyramid, height, width, residual=residual)
+    return pixels_of_sparse([grids.to(device)], model, [pyramid.step], residual)[0]
+
+
+def decode_sparse(
+    pyramid: Pyramid, height: int, width: int, *, residual: bool
+) -> tuple[PyramidModel, SparseGrids]:
+    """The entropy-coded part of :func:`pyramid_pixels`: the model, and the integers on the CPU.
+
+    Raises:
+        PacketFormatError: The model is not installed, the region is too large, or the data is damaged.
+    """
     if height * width > MAX_PIXELS:
         raise PacketFormatError(
             f"a pyramid of {width}x{height} pixels is above the limit of {MAX_PIXELS} pixels"
         )
     model = find_model(pyramid.model)
     grids = decode_grids(pyramid.data, height, width, model, pyramid.step, residual)
-    return pixels_of_grids(grids, model, pyramid.step, residual, device)
+    return model, sparse_grids(grids, height, width)

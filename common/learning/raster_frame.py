@@ -1,0 +1,171 @@
+"""A frame that is composed at its coded size, as it waits in memory: integers decoded, pixels not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.bitstream.packet import ImageFile, Reference, Region
+from common.inr.compose import BackgroundPart, Canvas, compose
+from common.inr.groups import NetworkGroup
+from common.inr.raster import file_pixels, from_keyframe, lay_patches
+from common.inr.vector import network_residual
+from common.pyramid.model import PyramidModel
+from common.pyramid.sparse import SparseGrids
+from common.pyramid.synthesis import pixels_of_sparse
+
+__all__ = ["Layer", "RasterFrame", "ResidentContent", "ResidentPyramid", "render_frames"]
+
+LAYER_BYTES = 1024
+"""Host memory of a layer beside its data: the objects that hold it, and a tensor's own."""
+FRAME_BYTES = 512
+"""Host memory of a frame beside its layers."""
+_BLOCK = 512
+"""The allocator of CUDA memory gives multiples of this, bytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResidentPyramid:
+    """A pyramid whose integers are decoded: its sparse grids on the training device, and how to read them."""
+
+    grids: SparseGrids
+    model: PyramidModel
+    step: float
+
+
+ResidentContent = ResidentPyramid | ImageFile | NetworkGroup
+"""An image file stays a file, in host memory; a group holds one network."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Layer:
+    """A background or a patch.
+
+    Attributes:
+        content: What it is made of.
+        height, width: Of its region, pixels.
+        residual: Whether it is added to what lies below.
+        scale: Residual scale of a network.
+        key: Identifies a background by what is in it; empty for a patch.
+    """
+
+    content: ResidentContent
+    height: int
+    width: int
+    residual: bool
+    scale: float = 1.0
+    key: bytes = b""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of host and device memory."""
+        match self.content:
+            case ResidentPyramid():
+                data = -(-self.content.grids.nbytes // _BLOCK) * _BLOCK
+            case ImageFile():
+                data = len(self.content.data)
+            case NetworkGroup():
+                # Each of its tensors has a block and an object of its own.
+                data = self.content.nbytes + len(self.content.values) * (_BLOCK + LAYER_BYTES)
+        return data + LAYER_BYTES
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Layers of one group are decoded together."""
+        if isinstance(self.content, ResidentPyramid):
+            return self.content.model.id, self.residual, self.height, self.width
+        return (id(self),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RasterFrame:
+    """One frame.
+
+    Attributes:
+        height, width: Coded size, pixels.
+        background: Its own, or its keyframe's.
+        reference: How to look at the keyframe's (its updates are below); None when the background is its own.
+        updates: Corrections of the background by region, added in order.
+        patches: Objects by region.
+    """
+
+    height: int
+    width: int
+    background: Layer
+    reference: Reference | None = None
+    updates: tuple[tuple[Region, Layer], ...] = ()
+    patches: tuple[tuple[Region, Layer], ...] = ()
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Everything that must be decoded for it."""
+        return [self.background, *(layer for _, layer in (*self.updates, *self.patches))]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of host and device memory, without the background, which others may share."""
+        total = FRAME_BYTES + sum(layer.nbytes for layer in self.layers[1:])
+        if self.reference is not None:
+            motion = self.reference.motion
+            total += LAYER_BYTES + (motion.vectors.nbytes if motion is not None else 0)
+        return total
+
+
+def render_frames(frames: Sequence[RasterFrame], device: torch.device) -> list[Tensor]:
+    """The pixels of frames, each the same alone and among others.
+
+    Args:
+        frames: Pyramids of one size among them are decoded together.
+        device: Where their data lie.
+
+    Returns:
+        (3, height, width) float32 RGB of each, not clamped; :func:`common.inr.raster.raster_image` of their
+        packets gives the same.
+    """
+    pixels = _decode({id(layer): layer for frame in frames for layer in frame.layers}, device)
+    images = []
+    for frame in frames:
+        below = pixels[id(frame.background)]
+        size = frame.height, frame.width
+        image = below.clone() if frame.reference is None else from_keyframe(below, frame.reference, size)
+        for (x0, y0, x1, y1), layer in frame.updates:
+            image[:, y0:y1, x0:x1] += pixels[id(layer)]
+        regions = [region for region, _ in frame.patches]
+        layers = [layer for _, layer in frame.patches]
+        decoded = [pixels[id(layer)] for layer in layers]
+        images.append(lay_patches(image, regions, [not x.residual for x in layers], decoded.__getitem__))
+    return images
+
+
+def _decode(layers: dict[int, Layer], device: torch.device) -> dict[int, Tensor]:
+    """Pixels (3, h, w) of layers, by their ids."""
+    groups: dict[tuple[object, ...], list[Layer]] = {}
+    for layer in layers.values():
+        groups.setdefault(layer.group, []).append(layer)
+    decoded: dict[int, Tensor] = {}
+    for group in groups.values():
+        pyramids = [layer.content for layer in group if isinstance(layer.content, ResidentPyramid)]
+        if pyramids:
+            first, residual = pyramids[0], group[0].residual
+            steps = [pyramid.step for pyramid in pyramids]
+            found = pixels_of_sparse([p.grids for p in pyramids], first.model, steps, residual)
+            # A picture stands on grey 0.5.
+            decoded |= zip(map(id, group), found if residual else found + 0.5, strict=True)
+        else:
+            decoded[id(group[0])] = _alone(group[0], device)
+    return decoded
+
+
+def _alone(layer: Layer, device: torch.device) -> Tensor:
+    content, height, width = layer.content, layer.height, layer.width
+    if isinstance(content, ImageFile):
+        return file_pixels(content, height, width, device)
+    if not isinstance(content, NetworkGroup):
+        raise TypeError(f"a layer of {type(content).__name__} is decoded in a group")
+    if layer.residual:
+        return network_residual(content, layer.scale, height, width)
+    part = BackgroundPart(content.dequantize(), torch.zeros(1, dtype=torch.int64, device=device))
+    return compose(Canvas.full(height, width, torch.tensor([[height, width]], device=device)), [part])[0]

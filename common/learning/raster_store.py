@@ -1,0 +1,189 @@
+"""Frames that are composed at their coded size, resident in memory: pyramids, image files and references."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from common.bitstream.image_payload import encode_image
+from common.bitstream.network_payload import encode_network
+from common.bitstream.packet import Background, ImageFile, Network, Packet, Patch, Pyramid, Reference, Region
+from common.bitstream.pyramid_payload import encode_pyramid
+from common.errors import KeyframeError
+from common.inr.groups import NetworkGroup
+from common.inr.raster import check_work, file_pixels, find_keyframe
+from common.inr.vector import box_region
+from common.learning.raster_frame import (
+    Layer,
+    RasterFrame,
+    ResidentContent,
+    ResidentPyramid,
+    render_frames,
+)
+from common.pyramid.decoder import decode_sparse
+
+__all__ = ["RasterStore"]
+
+CPU_PIXELS = 1 << 18
+"""Pixels decoded at a time on the CPU, unless one frame alone has more: they stay in its caches."""
+CUDA_PIXELS = 1 << 22
+"""The same on a GPU: enough to fill it; about 200 MB while they are decoded."""
+
+
+class RasterStore:
+    """Frames in the order of arrival, numbered, dropped from the front.
+
+    Coded integers are decoded once, on arrival, and stay as sparse lists on the device. A background lies
+    here once, shared by its own frame and by those that refer to it, and goes with the last of them.
+
+    Args:
+        device: Where pixels are computed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.first = 0
+        """Number of the oldest frame."""
+        self._frames: deque[RasterFrame] = deque()
+        self._bytes = 0
+        # Kept backgrounds and by how many frames; and those of prepared frames too.
+        self._users: dict[bytes, int] = {}
+        self._known: WeakValueDictionary[bytes, Layer] = WeakValueDictionary()
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def end(self) -> int:
+        """Number that the next frame will get."""
+        return self.first + len(self._frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all frames, in device and host memory."""
+        return self._bytes
+
+    def prepare(self, packet: Packet, keyframes: Mapping[bytes, Packet]) -> RasterFrame:
+        """Decode a packet as far as it is decoded once; it is not kept yet.
+
+        Args:
+            packet: Of any kind but one of networks only.
+            keyframes: Packets that it may refer to, by content hash.
+
+        Raises:
+            KeyframeError: The packet's keyframe is missing or does not fit.
+            PacketFormatError: Coded contents are damaged.
+        """
+        check_work(packet)
+        content = packet.background
+        height, width = packet.height, packet.width
+        reference: Reference | None = None
+        updates: list[tuple[Region, Layer]] = []
+        if isinstance(content, Reference):
+            keyframe = find_keyframe(content, keyframes)
+            background = self._background(keyframe.background, keyframe.height, keyframe.width)
+            moved = content.homography is not None or content.motion is not None
+            if not moved and (keyframe.height, keyframe.width) != (height, width):
+                raise KeyframeError(
+                    f"the keyframe has {keyframe.width}x{keyframe.height} pixels, the packet "
+                    f"{width}x{height}; the sender's packet is wrong"
+                )
+            reference = replace(content, updates=())
+            updates = [(part.region, self._patch(part.content, part.region)) for part in content.updates]
+        else:
+            background = self._background(content, height, width)
+        patches = []
+        for patch in packet.objects:
+            region = box_region(packet, patch.box)
+            patches.append((region, self._patch(patch.content, region, patch.residual_scale)))
+        return RasterFrame(height, width, background, reference, tuple(updates), tuple(patches))
+
+    def growth(self, frames: Sequence[RasterFrame]) -> int:
+        """Bytes that keeping these frames takes."""
+        backgrounds = {frame.background.key: frame.background for frame in frames}
+        new = [layer.nbytes for key, layer in backgrounds.items() if key not in self._users]
+        return sum(new) + sum(frame.nbytes for frame in frames)
+
+    def append(self, frame: RasterFrame) -> int:
+        """Keep a frame; returns its number."""
+        self._bytes += self.growth([frame])
+        key = frame.background.key
+        self._users[key] = self._users.get(key, 0) + 1
+        self._frames.append(frame)
+        return self.end - 1
+
+    def drop(self, first: int) -> None:
+        """Forget the frames before number ``first``."""
+        while self._frames and self.first < first:
+            frame = self._frames.popleft()
+            self.first += 1
+            self._bytes -= frame.nbytes
+            key = frame.background.key
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                self._bytes -= frame.background.nbytes
+
+    def images(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Pixels of frames by number, several at a time.
+
+        Yields:
+            Place in ``numbers``, and the frame: (3, height, width) float32 RGB, not clamped.
+        """
+        limit = CUDA_PIXELS if self.device.type == "cuda" else CPU_PIXELS
+        run: list[int] = []
+        pixels = 0
+        for place, number in enumerate(numbers):
+            frame = self._frames[number - self.first]
+            pixels += frame.height * frame.width
+            if run and pixels > limit:
+                yield from self._render(numbers, run)
+                run, pixels = [], frame.height * frame.width
+            run.append(place)
+        yield from self._render(numbers, run)
+
+    def _render(self, numbers: Sequence[int], places: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        frames = [self._frames[numbers[place] - self.first] for place in places]
+        yield from zip(places, render_frames(frames, self.device), strict=True)
+
+    def _background(self, content: Background, height: int, width: int) -> Layer:
+        key = hashlib.sha256(_payload(content) + bytes(f"{width}x{height}", "ascii")).digest()
+        layer = self._known.get(key)
+        if layer is None:
+            layer = Layer(self._content(content, height, width, False), height, width, False, 1.0, key)
+            self._known[key] = layer
+        return layer
+
+    def _patch(self, content: Patch, region: Region, scale: float = 1.0) -> Layer:
+        height, width = region[3] - region[1], region[2] - region[0]
+        residual = not isinstance(content, ImageFile)
+        return Layer(self._content(content, height, width, residual), height, width, residual, scale)
+
+    def _content(self, content: Background, height: int, width: int, residual: bool) -> ResidentContent:
+        if isinstance(content, Pyramid):
+            model, grids = decode_sparse(content, height, width, residual=residual)
+            return ResidentPyramid(grids.to(self.device), model, content.step)
+        if isinstance(content, ImageFile):
+            # Once now: a damaged file must not end a training.
+            file_pixels(content, height, width, "cpu")
+            return content
+        if isinstance(content, Network):
+            return NetworkGroup.pack([content], self.device)
+        raise KeyframeError("the packet's keyframe is itself no keyframe")
+
+
+def _payload(content: Background) -> bytes:
+    match content:
+        case Pyramid():
+            return b"pyramid" + encode_pyramid(content)
+        case ImageFile():
+            return b"image" + encode_image(content)
+        case Network():
+            return b"network" + encode_network(content)
+    raise KeyframeError("the packet's keyframe is itself no keyframe")
