@@ -10,11 +10,8 @@ as raw integers, which is what the entropy coder is worth. docs/benchmarks.md sa
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ from judge.ablation_plot import plot
 from judge.cache import Cache, key_of, source_digest
 from judge.measure import CODEC_MODULES, FAMILIES, Job, Plan, measure, plan_key
 from judge.papers import WAYS, PaperSizes, mean_quality, measure_frame, raw_bytes
+from judge.pool import as_done
 from judge.protocol import WIDTH, ListedFrame, Target, parse_targets, pixels, read_frames
 from judge.report import write_json
 
@@ -42,9 +40,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "layer-wise, dynamic pruning": {"quantization": "layer_wise", "pruning": "dynamic"},
 }
 """Settings of both ladders that are changed, one method at a time."""
-
-Task = tuple[str, ListedFrame]
-"""Name of a row's group and the frame it is measured on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,34 +163,10 @@ def run_groups(
     arguments: argparse.Namespace,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Each group on each frame: group -> frame -> measurement, in order."""
-    tasks = [(name, frame) for name in groups for frame in frames]
-    done = dict[Task, dict[str, Any]]()
-    shown = progress(
-        _measured(groups, tasks, arguments.processes, arguments.threads),
-        total=len(tasks),
-        title="measuring",
-        quiet=arguments.json,
-    )
-    for task, value in shown:
-        done[task] = value
+    calls = {(name, frame): partial(group, frame) for name, group in groups.items() for frame in frames}
+    found = as_done(calls, arguments.processes, arguments.threads)
+    done = dict(progress(found, total=len(calls), title="measuring", quiet=arguments.json))
     return {name: {f.path: done[name, f] for f in frames} for name in groups}
-
-
-def _measured(
-    groups: Mapping[str, Callable[[ListedFrame], dict[str, Any]]],
-    tasks: Sequence[Task],
-    processes: int,
-    threads: int,
-) -> Iterator[tuple[Task, dict[str, Any]]]:
-    # OpenMP reads this when torch is imported: only a child can have it from its start.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(groups[task[0]], task[1]): task for task in tasks}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _papers_rows(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from common.quality import frame_quality
 from fog_node.encoder_settings import EncoderSettings
 from judge.cache import Cache, key_of, source_digest
 from judge.peers import OPTIONS, PLACE_BYTES, QUALITIES, sweep
+from judge.pool import as_done
 from judge.protocol import WIDTH, ListedFrame, Target, pixels
 
 if TYPE_CHECKING:
@@ -224,17 +224,10 @@ def measure_all(plan: Plan, jobs: Sequence[Job], processes: int) -> Iterator[tup
             yield job, value
     if not missing:
         return
-    # OpenMP reads this when torch is imported: a child must have it from its start.
-    os.environ["OMP_NUM_THREADS"] = str(plan.threads)
     if processes == 1:
+        # OpenMP reads this when torch is imported.
+        os.environ["OMP_NUM_THREADS"] = str(plan.threads)
         for job in missing:
             yield job, measure(plan, job)
         return
-    # A forked child would inherit the parent's OpenMP pool, which does not survive a fork.
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(measure, plan, job): job for job in missing}
-        try:
-            for done in as_completed(running):
-                yield running[done], done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    yield from as_done({job: partial(measure, plan, job) for job in missing}, processes, plan.threads)

@@ -2,7 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +352,27 @@ def test_two_processes_measure_what_one_does(frames_csv, tmp_path):
     assert {job: value["bytes"] for job, value in alone.items()} == {
         job: value["bytes"] for job, value in both.items()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ctrl_c_keeps_what_was_measured(frames_csv, tmp_path):
+    program = Path(rate_distortion.__file__)
+    words = [sys.executable, str(program), str(frames_csv), "--profiles", "avif", "--processes", "2"]
+    words += ["--peers", "avif", "--cache", str(tmp_path), "--json"]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=200)
+    assert (running.returncode, out) == (130, "")
+    assert err == "rate_distortion.py: stopped by Ctrl-C\n"
+    kept = len(list(tmp_path.rglob("*.json")))
+    assert 1 <= kept < 12
+    again = subprocess.run(words, capture_output=True, text=True, check=True, timeout=250)
+    assert len(json.loads(again.stdout)["rows"]) == 9
+    assert len(list(tmp_path.rglob("*.json"))) == 12
 
 
 @pytest.mark.slow
