@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from common.bitstream import ImageFile, decode_packet
-from common.bitstream.image_files import CODECS
+from common.bitstream.image_files import CODECS, QUALITIES, image_file, image_pixels
 from common.frame import Box, Frame
 from common.images import encode_png
+from common.quality import psnr
 from fog_node.encoder import EncodedFrame, FrameEncoder
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.packet_quality import packet_quality
@@ -69,6 +70,16 @@ def test_fewer_bytes_than_the_cheapest_of_all_whole_frames(picture):
         if 10 * np.log10(255**2 / np.square(inside).mean()) >= 36:
             sizes.append(len(file.getvalue()))
     assert len(result.packet) < 0.8 * min(sizes)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_search_finds_the_cheapest_file_on_target_or_nearly(codec):
+    for seed in range(3):
+        rgb = softened(seed)
+        _, packet = encoded(frame_of(rgb), profile=codec, background_psnr=34)
+        files = [image_file(rgb, codec, quality) for quality in QUALITIES[codec]]
+        good = [len(f.data) for f in files if psnr(image_pixels(f, 64, 96), rgb) >= 34]
+        assert len(packet.background.data) <= 1.01 * min(good)
 
 
 def test_a_box_that_the_background_serves_gets_no_crop(picture):
