@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from common.frame import Frame
 
 if TYPE_CHECKING:
     from common.bitstream import Packet
+    from common.learning.resident import ResidentStore
     from common.learning.settings import TrainingSettings
     from common.learning.trainer import TrainingResult
     from common.learning.validation import Evaluation
@@ -26,6 +27,8 @@ __all__ = ["Report", "add_parser", "train_on_packets"]
 
 INTERMEDIATE_EVALUATIONS = 4
 """Points of mAP measured during a longer training, besides its start and end; each is a validation pass."""
+TAKEN_AT_A_TIME = 16
+"""Packets between two looks of the progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,7 @@ def train_on_packets(
     work_dir: Path,
     *,
     quiet: bool,
+    keyframes: Mapping[bytes, Packet] | None = None,
 ) -> tuple[Report, bytes]:
     """Train on packets and evaluate on frames before and after.
 
@@ -119,6 +123,7 @@ def train_on_packets(
         settings: Model, classes and schedule.
         work_dir: Folder for the checkpoint; a training that was killed goes on from it.
         quiet: No progress bar.
+        keyframes: Packets to which others refer, by content hash.
 
     Returns:
         The report, and the trained weights as safetensors bytes.
@@ -136,10 +141,15 @@ def train_on_packets(
     device = resolve_device(settings.device)
     validation = ValidationSet(frames, settings)
     store = ResidentStore(device, settings.memory_bytes, settings, "refuse")
-    added = store.add(packets)
-    if added.refused:
+    refused, damaged = _fill(store, packets, keyframes, quiet=quiet)
+    if damaged:
+        sys.stderr.write(
+            f"edge-node: left out {len(damaged)} of {len(packets)} packets that cannot be decoded, the first "
+            f"because {damaged[0]}\n"
+        )
+    if refused:
         raise LearningError(
-            f"{added.refused} of {len(packets)} packets do not fit into {settings.memory_bytes:,} bytes; "
+            f"{refused} of {len(packets)} packets do not fit into {settings.memory_bytes:,} bytes; "
             "raise --memory"
         )
     overlap = {p.source_digest for p in packets if p.labelled and not p.validation} & {
@@ -183,6 +193,7 @@ def train_on_packets(
 def _command(arguments: argparse.Namespace) -> int:
     from common.learning.trainer import discard_checkpoint
     from common.learning.weights import write_durably
+    from edge_node.packet_files import keyframes_beside
     from edge_node.training_plot import plot_training
 
     packets = _read_packets(arguments.path, quiet=arguments.json)
@@ -190,7 +201,10 @@ def _command(arguments: argparse.Namespace) -> int:
     frames = _read_validation(arguments, settings)
     out: Path = arguments.out
     work_dir = out / "checkpoint"
-    report, weights = train_on_packets(packets, frames, settings, work_dir, quiet=arguments.json)
+    keyframes = keyframes_beside(arguments.path)
+    report, weights = train_on_packets(
+        packets, frames, settings, work_dir, quiet=arguments.json, keyframes=keyframes
+    )
     write_durably(out / "weights.safetensors", weights)
     answer = report.to_json()
     details = {
@@ -210,6 +224,23 @@ def _command(arguments: argparse.Namespace) -> int:
     else:
         _print_report(report, out)
     return 0
+
+
+def _fill(
+    store: ResidentStore,
+    packets: Sequence[Packet],
+    keyframes: Mapping[bytes, Packet] | None,
+    *,
+    quiet: bool,
+) -> tuple[int, list[str]]:
+    """Take packets over; how many do not fit, and a sentence for each that cannot be decoded."""
+    refused, damaged = 0, []
+    starts = range(0, len(packets), TAKEN_AT_A_TIME)
+    for at in progress(starts, total=len(starts), title="decoding integers", quiet=quiet):
+        added = store.add(packets[at : at + TAKEN_AT_A_TIME], keyframes)
+        refused += added.refused
+        damaged += [sentence for _, sentence in added.damaged]
+    return refused, damaged
 
 
 def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> TrainingSettings:

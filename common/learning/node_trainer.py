@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.bitstream import decode_packet
+from common.bitstream import Packet, decode_packet
 from common.errors import LearningError, PacketError
 from common.learning.detector import load_detector, resolve_device, start_weights
 from common.learning.gate import GateDecision, decide
@@ -25,8 +25,9 @@ from common.store.contract import TrainingView
 
 __all__ = ["NodeTrainer", "Outcome"]
 
-PACKETS_AT_A_TIME = 64
-"""Packets taken over between two training steps, so that a long backlog does not hold up training."""
+PACKETS_AT_A_TIME = 16
+"""Packets taken over between two training steps, so that a long backlog does not hold up training: decoding
+the integers of one takes some 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +78,42 @@ class NodeTrainer:
             found = self._view.packets_after(self.position, count)
             if not found:
                 break
-            packets = []
+            packets: list[tuple[int, Packet]] = []
             for position, data in found:
                 self.position = position
                 try:
-                    packets.append(decode_packet(data))
+                    packets.append((position, decode_packet(data)))
                 except PacketError as error:
                     self._leave_out(position, error)
+            keyframes = self._keyframes(packets)
             try:
-                self.store.add(packets)
+                self._add(packets, keyframes)
             except LearningError:
                 # One label of an unknown class: find it, and keep the others.
-                for packet in packets:
+                for position, packet in packets:
                     try:
-                        self.store.add([packet])
+                        self._add([(position, packet)], keyframes)
                     except LearningError as error:
-                        self._leave_out(self.position, error)
+                        self._leave_out(position, error)
             taken += len(found)
         return taken
+
+    def _add(self, packets: Sequence[tuple[int, Packet]], keyframes: Mapping[bytes, Packet]) -> None:
+        added = self.store.add([packet for _, packet in packets], keyframes)
+        for place, sentence in added.damaged:
+            self._leave_out(packets[place][0], sentence)
+
+    def _keyframes(self, packets: Sequence[tuple[int, Packet]]) -> dict[bytes, Packet]:
+        """Those to which ``packets`` refer, by content hash, as far as the node's store has them."""
+        keyframes = {}
+        for digest in {packet.keyframe for _, packet in packets if packet.keyframe is not None}:
+            data = self._view.packet(digest)
+            try:
+                if data is not None:
+                    keyframes[digest] = decode_packet(data)
+            except PacketError as error:
+                sys.stderr.write(f"trainer: the keyframe {digest.hex()[:16]} cannot be used: {error}\n")
+        return keyframes
 
     def validation(self) -> ValidationSet:
         """The validation originals at hand now; those that cannot be used are left out and named once."""
@@ -190,6 +209,6 @@ class NodeTrainer:
                 self._named.add(sentence)
                 sys.stderr.write(f"trainer: left out: {sentence}\n")
 
-    def _leave_out(self, position: int, error: Exception) -> None:
+    def _leave_out(self, position: int, error: Exception | str) -> None:
         self.left_out += 1
         sys.stderr.write(f"trainer: left out the packet at position {position}: {error}\n")
