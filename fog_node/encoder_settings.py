@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from common.config import Settings
 
 __all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
 
-PROFILES = ("siren", "jpeg", "webp", "avif")
+PROFILES = ("siren", "pyramid", "jpeg", "webp", "avif")
 """Names of the representations that this encoder writes."""
 
 
@@ -25,12 +25,30 @@ class LadderSettings(Settings):
     """Sizes that the encoder may choose from for one kind of network, and how each is fitted."""
 
     sizes: tuple[NetworkSize, ...] = Field(min_length=1, max_length=32, description="smallest first")
-    weight_bits: Literal[8, 16] = Field(description="bits a weight, except those of the first layer")
+    quantization: Literal["rate_distortion", "uniform", "layer_wise", "none"] = Field(
+        "rate_distortion",
+        description="how weights become integers; rate_distortion fits them rounded, bits in the loss",
+    )
+    rate_weight: float = Field(
+        0.4,
+        ge=0.02,
+        le=4,
+        description="rate_distortion: relative distortion that a relative saving of bits is worth",
+    )
+    weight_bits: Literal[8, 16] = Field(
+        description="uniform: bits a weight, except those of the first layer, before entropy coding"
+    )
     outer_bits: Literal[8, 16] = Field(
-        16, description="bits a weight of the first layer and a bias; 8 costs about 0.8 dB"
+        16, description="uniform: bits a weight of the first layer and a bias; 8 costs about 0.8 dB"
+    )
+    pruning: Literal["none", "iterative", "dynamic"] = Field(
+        "none", description="Rapid-INR's: iterative zeroes a fixed share, dynamic one by the PSNR reached"
+    )
+    pruned_share: float = Field(
+        0.2, ge=0, le=0.9, description="share of the smallest weights that iterative pruning zeroes"
     )
     steps: int = Field(
-        ge=10, le=100_000, description="optimizer steps of the first round; each later one has twice as many"
+        ge=10, le=100_000, description="optimizer steps of the first round; later ones have as many or more"
     )
     rounds: int = Field(ge=1, le=50, description="rounds at most; each anneals to zero")
     rung_gain_db: float = Field(gt=0, le=20, description="what one size more adds in PSNR, dB, roughly")
@@ -38,6 +56,12 @@ class LadderSettings(Settings):
     learning_rate: float = Field(
         gt=0, le=0.1, description="peak of Adam's rate at width 42; scaled by 42/width"
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_zero(self) -> LadderSettings:
+        if self.pruning != "none" and self.quantization == "rate_distortion":
+            raise ValueError("rate_distortion zeroes weights by itself; prune with another quantization")
+        return self
 
     @field_validator("sizes")
     @classmethod
@@ -53,34 +77,36 @@ def _sizes(*pairs: tuple[int, int]) -> tuple[NetworkSize, ...]:
 
 
 BACKGROUND = LadderSettings(
-    sizes=_sizes((14, 5), (20, 5), (28, 5), (34, 5), (42, 5), (52, 5), (64, 5), (80, 5), (96, 5), (112, 5)),
+    sizes=_sizes(
+        (14, 5), (20, 5), (28, 5), (34, 5), (42, 5), (52, 5), (64, 5), (80, 5), (96, 5), (112, 5), (136, 5)
+    ),
     weight_bits=8,
     outer_bits=16,
-    steps=400,
-    rounds=5,
+    steps=3000,
+    rounds=6,
     rung_gain_db=1.0,
-    pixels=2048,
+    pixels=1024,
     learning_rate=1.5e-3,
 )
 OBJECT = LadderSettings(
     sizes=_sizes(
-        *((6, 3), (8, 3), (10, 3), (13, 3), (16, 3), (20, 3), (25, 3)),
-        *((31, 3), (38, 3), (47, 3), (58, 3), (72, 3), (88, 3)),
+        *((6, 4), (8, 4), (10, 4), (12, 4), (14, 4), (17, 4), (20, 4), (24, 4)),
+        *((29, 4), (35, 4), (42, 4), (50, 4), (60, 4), (72, 4), (86, 4)),
     ),
     weight_bits=16,
     outer_bits=16,
-    steps=800,
-    rounds=5,
-    rung_gain_db=3.0,
+    steps=2000,
+    rounds=6,
+    rung_gain_db=1.5,
     pixels=1024,
-    learning_rate=1.5e-3,
+    learning_rate=1.0e-3,
 )
 
 
 class EncoderSettings(Settings):
     """How a frame becomes a packet."""
 
-    profile: Literal["siren", "jpeg", "webp", "avif"] = Field(
+    profile: Literal["siren", "pyramid", "jpeg", "webp", "avif"] = Field(
         "siren", description="representation of a frame"
     )
     background_psnr: float = Field(
@@ -89,12 +115,21 @@ class EncoderSettings(Settings):
     object_psnr: float = Field(
         33.0, ge=10, le=60, description="target inside each box, dB, after quantization"
     )
+    avif_speed: int = Field(
+        4, ge=0, le=10, description="libaom's speed of the avif profile; lower is slower and smaller"
+    )
+    max_packet_bytes: int | None = Field(
+        None,
+        ge=256,
+        le=16 << 20,
+        description="target size of a packet instead of target qualities, bytes (profile siren)",
+    )
     width: int = Field(640, ge=16, le=4095, description="coded width, pixels; smaller frames are enlarged")
     batch_frames: int = Field(
         8, ge=1, le=256, description="frames fitted together; bounds the encoder's memory"
     )
     time_budget_s: float = Field(
-        15.0, gt=0, le=86_400, description="wall-clock seconds a frame, on average over a batch, at most"
+        30.0, gt=0, le=86_400, description="wall-clock seconds a frame, on average over a batch, at most"
     )
     w0: float = Field(30.0, gt=0, le=1000, description="frequency factor of the sine layers")
     warm_start: bool = Field(
@@ -103,6 +138,3 @@ class EncoderSettings(Settings):
     seed: int = Field(0, ge=0, description="seed of initial weights and of the order of pixels")
     background: LadderSettings = Field(BACKGROUND, description="networks of whole frames")
     object: LadderSettings = Field(OBJECT, description="residual networks of boxes")
-    avif_speed: int = Field(
-        4, ge=0, le=10, description="libaom's speed of the avif profile; lower is slower and smaller"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -10,19 +11,29 @@ import torch
 from torch import Tensor
 
 from common.bitstream import Network, ObjectPatch
+from common.bitstream.network_payload import encode_network
 from common.inr.compose import owners
 from common.inr.decode import compose_packets
 from common.inr.groups import NetworkGroup
 from common.inr.siren import Architecture
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
-from fog_node.ladder import Climb, Deadline, Goal, architectures, psnr_db
-from fog_node.size_choice import background_rung, object_rung
+from fog_node.goals import Goal, psnr_db
+from fog_node.ladder import Climb, Deadline, architectures
+from fog_node.size_choice import background_rung, object_rung, rung_for_bytes
 
 __all__ = ["SirenEncoder"]
 
-MARGIN_DB = 0.03
-"""Aim above the target: rounding to 8 bits costs up to this much, and the target is judged after it."""
+ROUNDING = 1.1 / 12 / 255**2
+"""Squared error that rounding to 8 bits adds, RGB in [0, 1], and a little; the target is judged after it."""
+COARSE_SHARE = 0.35
+"""Pixels are fitted as means of 2 x 2 where the detail that this leaves out is so little of the target."""
+BACKGROUND_BYTES_SHARE = 0.75
+"""Under a target size, the background's share of a packet with boxes; objects have what it leaves."""
+FIXED_BYTES, IDENTITY_BYTES, BOX_BYTES, PATCH_BYTES = 64, 48, 9, 10
+"""Of a packet around its payloads, at most: head, sizes and checksum; identity; a box; a patch."""
+MIN_PAYLOAD = 64
+"""Fewer bytes hold no network of the ladder."""
 BACKGROUND_SHARE = 0.7
 """Share of the time budget for backgrounds when a batch has boxes; the rest is for objects."""
 WARM_DEVICES = 1024
@@ -52,18 +63,27 @@ class SirenEncoder:
 
     def _fit_backgrounds(self, items: Sequence[Work], deadline: Deadline) -> None:
         settings = self._settings
-        target = 10 ** (-(settings.background_psnr + MARGIN_DB) / 10)
+        target = _allowed(settings.background_psnr)
         climb = Climb(settings.background, settings.w0, self._generator, self.device)
         sizes = architectures(settings.background)
         goals = []
         for item in items:
             rows = self._background_rows(item)
             start = self._warm_start(item, rows)
+            budget = self._bytes_left(item)
+            if budget is not None and item.regions:
+                budget = int(budget * BACKGROUND_BYTES_SHARE)
             if start is not None:
                 rung = sizes.index(Architecture(start.width, start.depth))
+            elif budget is not None:
+                rung = rung_for_bytes(budget, sizes)
             else:
                 rung = background_rung(item.image, settings.background_psnr, sizes)
-            goals.append(Goal(rows, target, 0.5, rung, start))
+            coarse, unseen = self._coarse_rows(item)
+            if unseen > COARSE_SHARE * target:
+                goals.append(Goal(rows, target, 0.5, rung, start, max_bytes=budget))
+            else:
+                goals.append(Goal(rows, target, 0.5, rung, start, coarse, unseen, budget))
         share = BACKGROUND_SHARE if any(item.boxes for item in items) else 1.0
         fitted = climb.run(goals, Deadline(deadline.left * share))
         for item, result in zip(items, fitted, strict=True):
@@ -89,6 +109,34 @@ class SirenEncoder:
         rows = torch.cat([xy, rgb, torch.from_numpy(counts.reshape(-1, 1))], 1)
         return rows.to(self.device)
 
+    def _coarse_rows(self, item: Work) -> tuple[Tensor | None, float]:
+        """Samples of the means of 2 x 2 pixels, and the mean squared error that they leave out."""
+        height, width = (side // 2 * 2 for side in item.image.shape[:2])
+        if not height * width:
+            return None, math.inf
+        image = torch.from_numpy(np.ascontiguousarray(item.image[:height, :width])).float()
+        blocks = image.view(height // 2, 2, width // 2, 2, 3)
+        means = blocks.mean((1, 3))
+        unseen = float((blocks - means[:, None, :, None]).square().mean()) / 255**2
+        # An odd last row or column is left out: the grid of means covers that much less than the frame.
+        covered = torch.tensor([width / item.image.shape[1], height / item.image.shape[0]])
+        xy = (_grid(height // 2, width // 2) + 1) * covered - 1
+        rows = torch.cat([xy, means.reshape(-1, 3) / 127.5 - 1, torch.ones(len(xy), 1)], 1)
+        return rows.to(self.device), unseen
+
+    def _bytes_left(self, item: Work) -> int | None:
+        """Bytes for payloads under a target size: what labels and identity leave; None without one."""
+        limit = self._settings.max_packet_bytes
+        if limit is None:
+            return None
+        names = {box.name for box in item.boxes}
+        labels = BOX_BYTES * len(item.boxes) + sum(1 + len(name.encode()) for name in names)
+        spent = FIXED_BYTES + len(self._settings.profile) + labels + PATCH_BYTES * len(item.regions)
+        spent += IDENTITY_BYTES * (item.frame.identity is not None)
+        if isinstance(item.background, Network):
+            spent += len(encode_network(item.background))
+        return max(MIN_PAYLOAD, limit - spent)
+
     def _warm_start(self, item: Work, rows: Tensor) -> Network | None:
         """The device's previous background, when it is already close to this frame."""
         device = item.frame.identity.device if item.frame.identity else ""
@@ -107,9 +155,9 @@ class SirenEncoder:
     def _fit_objects(self, items: Sequence[Work], deadline: Deadline) -> None:
         """Fit the residual of every box that its background leaves below the target."""
         settings = self._settings
-        target_db = settings.object_psnr + MARGIN_DB
+        target = _allowed(settings.object_psnr)
+        target_db = psnr_db(target)
         sizes = architectures(settings.object)
-        target = 10 ** (-target_db / 10)
         goals: list[Goal] = []
         keys: list[tuple[int, int]] = []
         for number, item in enumerate(items):
@@ -130,7 +178,12 @@ class SirenEncoder:
                 unit = float(np.float32(np.abs(residual).max()))
                 rows = self._object_rows(y1 - y0, x1 - x0, mine, residual / unit)
                 rung = object_rung(int(mine.sum()), target_db - before[index], sizes)
-                goals.append(Goal(rows, target, unit, rung))
+                budget = self._bytes_left(item)
+                if budget is not None:
+                    area = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (item.regions[i] for i in needed))
+                    budget = max(MIN_PAYLOAD, int(budget * (y1 - y0) * (x1 - x0) / area))
+                    rung = rung_for_bytes(budget, sizes)
+                goals.append(Goal(rows, target, unit, rung, max_bytes=budget))
                 keys.append((number, index))
         climb = Climb(settings.object, settings.w0, self._generator, self.device)
         for (number, index), goal, result in zip(keys, goals, climb.run(goals, deadline), strict=True):
@@ -141,6 +194,11 @@ class SirenEncoder:
         xy = _grid(height, width)[torch.from_numpy(mine)]
         ones = torch.ones(len(xy), 1)
         return torch.cat([xy, torch.from_numpy(residual), ones], 1).to(self.device)
+
+
+def _allowed(psnr: float) -> float:
+    """Squared error, RGB in [0, 1], with which a picture rounded to 8 bits still has ``psnr`` dB."""
+    return max(1e-9, 10 ** (-psnr / 10) - ROUNDING)
 
 
 def _grid(height: int, width: int) -> Tensor:

@@ -16,10 +16,12 @@ import numpy as np
 from common.images import Rgb
 from common.inr.siren import Architecture
 
-__all__ = ["background_rung", "jpeg_bytes_for", "object_rung"]
+__all__ = ["background_rung", "jpeg_bytes_for", "object_rung", "rung_for_bytes"]
 
-PARAMETERS_PER_PIXEL_DB = 0.03
+PARAMETERS_PER_PIXEL_DB = 0.05
 """Parameters of an object's network for each pixel of its box and dB of quality that it must add."""
+BITS_PER_PARAMETER = 4.0
+"""What a parameter takes at the default rate weight, roughly."""
 QUALITIES = tuple(range(4, 97, 4))
 """JPEG qualities searched by bisection."""
 
@@ -43,7 +45,12 @@ def jpeg_bytes_for(image: Rgb, psnr: float) -> int:
 
 def background_rung(image: Rgb, psnr: float, sizes: Sequence[Architecture]) -> int:
     """Index of the size to start a background from."""
-    return _closest(18_000 * (jpeg_bytes_for(image, psnr) / 8_500) ** 2.2, sizes)
+    return _closest(16_000 * (jpeg_bytes_for(image, psnr) / 8_000) ** 1.6, sizes)
+
+
+def rung_for_bytes(payload_bytes: int, sizes: Sequence[Architecture]) -> int:
+    """Index of the size whose payload of :data:`BITS_PER_PARAMETER` is nearest to ``payload_bytes``."""
+    return _closest(8 * payload_bytes / BITS_PER_PARAMETER, sizes)
 
 
 def object_rung(pixels: int, missing_db: float, sizes: Sequence[Architecture]) -> int:

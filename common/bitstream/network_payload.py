@@ -26,6 +26,7 @@ DEFAULT_W0 = 30.0
 """Not sent."""
 PARAMETERS_PER_BYTE, FREE_PARAMETERS = 8, 1024
 """A payload of n bytes holds at most 8 n + 1,024 parameters, so that no small packet asks for much memory."""
+TINIEST = 1e-30
 STEPS_PER_OCTAVE, LOWEST_STEP = 8, -30
 """A coded step is 2^(code / 8 - 30) with a code of 0 to 255: 1e-9 to 3.7."""
 
@@ -39,7 +40,9 @@ Integers = npt.NDArray[np.int64]
 
 def coded_step(step: float) -> float:
     """The nearest step that takes one byte instead of four, within 4.5 %; clipped to what a byte holds."""
-    code = round(STEPS_PER_OCTAVE * (math.log2(max(step, 1e-30)) - LOWEST_STEP))
+    if not TINIEST < step < 1 / TINIEST:  # or no number
+        return _step(255 if step > 1 else 0)
+    code = round(STEPS_PER_OCTAVE * (math.log2(step) - LOWEST_STEP))
     return _step(min(255, max(0, code)))
 
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.bitstream.fixed_start import fixed_start
+from common.inr.optimizer import WhitenedAdam
 from common.inr.siren import Architecture, SirenStack
 from common.inr.tiles import TILE, evaluate_tiles, tile_runs
 
-__all__ = ["Samples", "fit_round", "join", "widen"]
+__all__ = ["Samples", "fit_round", "fresh_stack", "join", "widen"]
 
 REFERENCE_WIDTH = 42
 """Width for which learning rates are stated; others are scaled by REFERENCE_WIDTH / width."""
-ADAM_BETAS = (0.9, 0.99)
-"""A short second moment follows the cosine schedule within a few hundred steps."""
+REBASE = 50
+"""Steps between new bases of the optimizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,12 @@ def fit_round(
     steps: int,
     pixels: int,
     learning_rate: float,
+    last_share: float = 0.0,
+    masks: Sequence[Tensor] | None = None,
     first_step: int = 0,
     tick: Callable[[int], int] | None = None,
 ) -> SirenStack:
-    """One annealed round of Adam: linear warm-up, cosine decay to zero, squared error.
+    """One annealed round of whitened Adam: linear warm-up, cosine decay, squared error.
 
     Annealing to zero makes the last weights of a round its best, so no step has to look at the loss: nothing
     is copied to the host and no state is saved inside a round.
@@ -93,6 +97,8 @@ def fit_round(
         steps: Optimizer steps planned.
         pixels: Pixels of each network a step.
         learning_rate: Peak rate at width 42; 1.5e-3 is safe, twice that diverges on some frames.
+        last_share: Share of the peak rate that the decay ends on; above 0 when another round follows at once.
+        masks: For each weight tensor, of its shape, 0 where it must stay zero and 1 elsewhere.
         first_step: Where in the shuffled order of pixels to begin.
         tick: Called with the number of steps done every 10 steps; returns how many steps the round shall have
             in all (fewer than planned when time runs short); the decay then reaches zero there.
@@ -100,30 +106,36 @@ def fit_round(
     Returns:
         The fitted networks.
     """
-    tensors = [t.detach().clone().requires_grad_(True) for t in stack.tensors]
+    tensors = [t.detach().clone() for t in stack.tensors]
     fitted = SirenStack(stack.architecture, tensors[0::2], tensors[1::2], stack.w0)
     peak = learning_rate * REFERENCE_WIDTH / stack.architecture.width
-    # One step updates the tensors of all networks: Adam works number by number, so networks stay independent.
-    optimizer = torch.optim.Adam(tensors, lr=peak, betas=ADAM_BETAS, eps=1e-12, fused=True)
+    optimizer = WhitenedAdam(fitted)
     step, warm_up = 0, min(20, max(1, steps // 10))
     while step < steps:
         coordinates, targets = samples.batch(first_step + step, pixels)
-        share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warm_up)
-        for group in optimizer.param_groups:
-            group["lr"] = peak * share
-        loss = (fitted.forward(coordinates) - targets).square().mean((1, 2)).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        if step % REBASE == 0:
+            optimizer.rebase(coordinates)
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+        share = (last_share + (1 - last_share) * cosine) * min(1.0, (step + 1) / warm_up)
+        leaves = [t.detach().requires_grad_(True) for t in tensors]
+        output = SirenStack(stack.architecture, leaves[0::2], leaves[1::2], stack.w0).forward(coordinates)
+        loss = (output - targets).square().mean((1, 2)).sum()
+        optimizer.step(torch.autograd.grad(loss, leaves), peak * share)
+        for weight, mask in zip(fitted.weights, masks or (), strict=masks is not None):
+            weight.mul_(mask)
         step += 1
         if tick is not None and step % 10 == 0:
             steps = max(step, min(steps, tick(step)))
-    return SirenStack(
-        fitted.architecture,
-        [t.detach() for t in fitted.weights],
-        [t.detach() for t in fitted.biases],
-        stack.w0,
-    )
+    return fitted
+
+
+def fresh_stack(architecture: Architecture, generator: torch.Generator, w0: float) -> SirenStack:
+    """One network to be fitted: the tensors that have a fixed start begin there, the others at random."""
+    stack = SirenStack.initialise(architecture, 1, generator, w0)
+    for tensor, start in zip(stack.tensors, fixed_start(architecture.width, architecture.depth), strict=True):
+        if start is not None:
+            tensor.copy_(torch.from_numpy(start).view(tensor.shape))
+    return stack
 
 
 def widen(stack: SirenStack, architecture: Architecture, generator: torch.Generator) -> SirenStack:
@@ -138,7 +150,7 @@ def widen(stack: SirenStack, architecture: Architecture, generator: torch.Genera
     old = stack.architecture
     if architecture.depth != old.depth or architecture.width < old.width:
         raise ValueError(f"cannot widen {old} to {architecture}")
-    fresh = SirenStack.initialise(architecture, stack.count, generator, stack.w0)
+    fresh = join([fresh_stack(architecture, generator, stack.w0) for _ in range(stack.count)])
     weights, biases = [], []
     for index, (weight, bias) in enumerate(zip(stack.weights, stack.biases, strict=True)):
         new_weight = fresh.weights[index].to(weight.device)

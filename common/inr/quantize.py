@@ -24,19 +24,28 @@ CLIPPING = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)
 
 @dataclass(frozen=True, slots=True)
 class BitWidths:
-    """Bits an integer, 8 or 16: of the first layer's weights, of the other weights, of the biases."""
+    """Bits an integer, 8 or 16: of the first layer's weights, of the other weights, of the biases.
+
+    With ``last`` above ``weights``, the last layer has so many, and the others' integers share its type.
+    """
 
     first: int = 16
     weights: int = 8
     biases: int = 16
+    last: int = 0
 
 
 def quantize(stack: SirenStack, bits: BitWidths) -> NetworkGroup:
     """The networks of ``stack`` as integers; ``.dequantize()`` gives what a receiver evaluates."""
     values, scales = [], []
-    for index, tensor in enumerate(stack.tensors):
+    tensors = stack.tensors
+    for index, tensor in enumerate(tensors):
         width = bits.biases if index % 2 else bits.weights if index else bits.first
+        if index == len(tensors) - 2:
+            width = max(width, bits.last)
         integers, step = _quantize(tensor.detach(), width)
+        if index >= 2 and not index % 2 and bits.last > bits.weights:
+            integers = integers.to(torch.int16)
         values.append(integers)
         scales.append(step)
     dtypes = tuple(str(v.dtype).removeprefix("torch.") for v in values)

@@ -91,6 +91,11 @@ class SirenStack:
         """Weights, then biases, layer by layer."""
         return [t for pair in zip(self.weights, self.biases, strict=True) for t in pair]
 
+    def to(self, device: torch.device) -> SirenStack:
+        """The same networks on ``device``."""
+        moved = [t.to(device) for t in self.tensors]
+        return SirenStack(self.architecture, moved[0::2], moved[1::2], self.w0)
+
     def select(self, rows: Tensor) -> SirenStack:
         """The networks ``rows`` (any number, int64), gathered into a new stack."""
         return SirenStack(

@@ -134,10 +134,10 @@ def test_a_tall_thin_frame_is_refused_before_it_is_enlarged(encoder):
 
 
 def test_a_network_that_diverges_begins_anew(pictures, monkeypatch):
-    import fog_node.ladder as ladder
+    import fog_node.rounds as rounds
 
     calls = []
-    fit = ladder.fit_round
+    fit = rounds.fit_round
 
     def diverging_once(stack, *args, **kwargs):
         fitted = fit(stack, *args, **kwargs)
@@ -146,7 +146,7 @@ def test_a_network_that_diverges_begins_anew(pictures, monkeypatch):
             fitted.weights[0].fill_(float("nan"))
         return fitted
 
-    monkeypatch.setattr(ladder, "fit_round", diverging_once)
+    monkeypatch.setattr(rounds, "fit_round", diverging_once)
     (result,) = FrameEncoder(EASY, "cpu", threads=1).encode([frame_of(pictures[0])])
     assert len(calls) > 1
     assert result.reached_target

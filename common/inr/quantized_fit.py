@@ -1,0 +1,244 @@
+"""Fitting networks as they will be sent: rounded, and with the bits of their integers in the loss.
+
+Weights are rounded in every forward pass and the gradient goes through the rounding (straight-through); the
+steps of the quantizer are learned with them, one a tensor and network. The loss of a network is
+
+    ln(squared error) + rate_weight * ln(bits),
+
+so ``rate_weight`` is the exchange rate between relative distortion and relative rate, whatever the size of
+the network and the quality asked for: one doubling of the bits must pay with 3.01 * rate_weight dB. A network
+with a target has its rate weight led to where it ends on the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.bitstream.fixed_start import fixed_start
+from common.bitstream.network_payload import coded_step
+from common.bitstream.packet import Layer, Network, QuantizedTensor
+from common.inr.fit import REFERENCE_WIDTH, Samples
+from common.inr.optimizer import WhitenedAdam
+from common.inr.siren import SirenStack
+
+__all__ = ["QuantizedStack", "first_steps", "fit_quantized"]
+
+STEP_RATE = 0.01
+"""Learning rate of the logarithm of a step: a factor e takes 100 optimizer steps."""
+FROZEN_SHARE = 0.25
+"""Share of the fit, at its end, with fixed steps: weights settle on their grid."""
+REBASE = 50
+"""Optimizer steps between new bases of the optimizer."""
+LEAD = 0.02
+"""How fast the rate weight follows: e-fold in 1 / LEAD steps when the error is off by a factor e."""
+MEMORY = 0.95
+"""Of the running mean of a network's error."""
+RATE_WEIGHTS = (0.15, 30.0)
+"""Bounds of a rate weight that is led."""
+ANNEAL_GAIN = 0.1
+"""ln of the error that annealing a landing's learning rate to zero gains, roughly: 0.4 dB."""
+FLOOR = 1e-6
+"""Squared error, in units of the networks' outputs, that matters no more."""
+PEAK = 32767
+"""Largest magnitude of an integer."""
+LAPLACE = 2 * math.e
+"""A Laplace source of mean magnitude m in steps of d has about log2(2 e m / d) bits."""
+
+
+@dataclass(slots=True)
+class QuantizedStack:
+    """N networks on their way to integers.
+
+    Attributes:
+        stack: Weights before rounding.
+        log_steps: 2 * (depth + 1) tensors (N, 1, 1): natural logarithm of each tensor's step.
+    """
+
+    stack: SirenStack
+    log_steps: list[Tensor]
+
+    def coded(self) -> QuantizedStack:
+        """The same with every step rounded to one that takes a byte."""
+        logs = []
+        for tensor in self.log_steps:
+            steps = [math.log(coded_step(math.exp(value))) for value in tensor.flatten().tolist()]
+            logs.append(torch.tensor(steps, dtype=torch.float32, device=tensor.device).view(-1, 1, 1))
+        return QuantizedStack(self.stack, logs)
+
+    def decoded(self) -> SirenStack:
+        """The networks that a receiver evaluates; steps must be coded ones."""
+        tensors = []
+        for tensor, logs in zip(self.stack.tensors, self.log_steps, strict=True):
+            scale = _scales(logs)
+            tensors.append((tensor.detach() / scale).round_().clamp_(-PEAK, PEAK) * scale)
+        return SirenStack(self.stack.architecture, tensors[0::2], tensors[1::2], self.stack.w0)
+
+    def networks(self) -> list[Network]:
+        """Each network as a packet holds it, with coded steps."""
+        columns = []
+        for index, (tensor, logs) in enumerate(zip(self.stack.tensors, self.log_steps, strict=True)):
+            scale = _scales(logs)
+            rounded = (tensor.detach() / scale).round_().clamp_(-PEAK, PEAK).nan_to_num_()
+            integers = rounded.cpu().numpy().astype(np.int16)
+            flat = integers[..., 0] if index % 2 else integers
+            columns.append(list(zip(flat, scale.flatten().tolist(), strict=True)))
+        networks = []
+        for row in zip(*columns, strict=True):
+            # Hidden weights take a byte where they fit one, as nearly all do; a group has one type.
+            narrow = all(np.abs(v).max() <= 127 for v, _ in row[2::2])
+            tensors = [
+                QuantizedTensor(v.astype(np.int8) if narrow and i >= 2 and i % 2 == 0 else v, s)
+                for i, (v, s) in enumerate(row)
+            ]
+            layers = tuple(Layer(w, b) for w, b in zip(tensors[0::2], tensors[1::2], strict=True))
+            networks.append(Network(layers, self.stack.w0))
+        return networks
+
+
+def _scales(log_steps: Tensor) -> Tensor:
+    """The coded steps (N, 1, 1) of logarithms."""
+    steps = [coded_step(value) for value in log_steps.exp().flatten().tolist()]
+    return torch.tensor(steps, dtype=torch.float32, device=log_steps.device).view(-1, 1, 1)
+
+
+def first_steps(stack: SirenStack, samples: Samples, error: Tensor, share: float = 0.1) -> list[Tensor]:
+    """Logarithms of steps, (N, 1, 1) a tensor, with which rounding adds ``share`` of ``error`` (N,).
+
+    Every parameter is given the same part of it: a step is the larger, the less the output moves with its
+    tensor (mean squared gradient, by random projections of the output).
+    """
+    leaves = [tensor.detach().clone().requires_grad_(True) for tensor in stack.tensors]
+    probe = SirenStack(stack.architecture, leaves[0::2], leaves[1::2], stack.w0)
+    generator = torch.Generator(device=stack.device).manual_seed(0)
+    sensitivity = [torch.zeros(stack.count, device=stack.device) for _ in leaves]
+    for turn in range(_PROBES):
+        coordinates, _ = samples.batch(turn, _PROBE_PIXELS)
+        output = probe.forward(coordinates)
+        sign = torch.randn(output.shape, generator=generator, device=stack.device)
+        gradients = torch.autograd.grad((output * sign).sum() / math.sqrt(3 * _PROBE_PIXELS), leaves)
+        for total, gradient in zip(sensitivity, gradients, strict=True):
+            total += gradient.square().mean((1, 2)) / _PROBES
+    allowed = 12 * share * error.float().clamp_min(1e-12) / stack.architecture.parameters
+    return [(0.5 * torch.log(allowed / s.clamp_min(1e-20))).view(-1, 1, 1) for s in sensitivity]
+
+
+def fit_quantized(
+    start: QuantizedStack,
+    samples: Samples,
+    *,
+    steps: int,
+    pixels: int,
+    learning_rate: float,
+    rate_weight: Tensor,
+    target: Tensor | None = None,
+    lead: bool = True,
+    max_bits: Tensor | None = None,
+    unseen: Tensor | None = None,
+    first_step: int = 0,
+    tick: Callable[[int], int] | None = None,
+) -> tuple[QuantizedStack, Tensor]:
+    """One annealed round on rounded weights; steps are learned until the last quarter.
+
+    Args:
+        start: Networks to start from; not changed.
+        samples: Targets of the N networks.
+        steps: Optimizer steps planned.
+        pixels: Pixels of each network a step.
+        learning_rate: Peak rate at width 42.
+        rate_weight: (N,) exchange rate between distortion and rate, see the module.
+        target: (N,) squared error to end on, in units of the networks' outputs.
+        lead: Whether rate weights are led to the target; where learning rates are high, the error is not yet
+            what it will be, and leading misleads.
+        max_bits: (N,) bits of the integers to end on instead, in the same way.
+        unseen: (N,) squared error that ``samples`` do not show, such as detail that averaging has removed.
+        first_step: Where in the shuffled order of pixels to begin.
+        tick: As for :func:`common.inr.fit.fit_round`.
+
+    Returns:
+        The fitted networks, with coded steps, and the rate weights at the end.
+    """
+    source = start.stack
+    weights = [t.detach().clone() for t in source.tensors]
+    stack = SirenStack(source.architecture, weights[0::2], weights[1::2], source.w0)
+    logs = [t.detach().clone().requires_grad_(True) for t in start.log_steps]
+    peak = learning_rate * REFERENCE_WIDTH / source.architecture.width
+    optimizer = WhitenedAdam(stack)
+    stepper = torch.optim.Adam(logs, lr=STEP_RATE, betas=(0.9, 0.99), eps=1e-12)
+    origins = _origins(stack)
+    hidden = torch.zeros_like(rate_weight) if unseen is None else unseen
+    # Below a tenth of its target an error is no longer worth a bit.
+    floor = FLOOR if target is None else 0.1 * target
+    mean = torch.zeros_like(rate_weight)
+    step, warm_up, frozen = 0, min(10, max(1, steps // 10)), False
+    while step < steps:
+        coordinates, wanted = samples.batch(first_step + step, pixels)
+        if step % REBASE == 0:
+            optimizer.rebase(coordinates)
+        share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warm_up)
+        if not frozen and step >= (1 - FROZEN_SHARE) * steps:
+            frozen = True
+            logs = [t.detach() for t in QuantizedStack(stack, logs).coded().log_steps]
+        leaves, rounded, bits = _rounded(weights, logs, origins)
+        candidate = SirenStack(source.architecture, rounded[0::2], rounded[1::2], source.w0)
+        error = (candidate.forward(coordinates) - wanted).square().mean((1, 2)) + hidden
+        loss = ((error + floor).log() + rate_weight * bits / bits.detach()).sum()
+        gradients = torch.autograd.grad(loss, leaves if frozen else [*leaves, *logs])
+        optimizer.step(gradients[: len(leaves)], peak * share)
+        if not frozen:
+            for tensor, gradient in zip(logs, gradients[len(leaves) :], strict=True):
+                tensor.grad = gradient
+            stepper.step()
+        with torch.no_grad():
+            known = min(MEMORY, step / (step + 1))
+            mean = known * mean + (1 - known) * error.detach()
+            gap = None
+            if lead and target is not None:
+                gap = torch.log(target / mean) + ANNEAL_GAIN * share
+            elif lead and max_bits is not None:
+                gap = 2 * torch.log(bits / max_bits)
+            if gap is not None:
+                rate_weight = (rate_weight * torch.exp(LEAD * gap.clamp(-1, 1))).clamp(*RATE_WEIGHTS)
+        step += 1
+        if tick is not None and step % 10 == 0:
+            steps = max(step, min(steps, tick(step)))
+    return QuantizedStack(stack, [t.detach() for t in logs]).coded(), rate_weight
+
+
+_PROBES, _PROBE_PIXELS = 6, 1024
+
+
+def _origins(stack: SirenStack) -> list[Tensor | None]:
+    """Where each tensor's integers are counted from: the fixed start, or None for zero."""
+    size = stack.architecture
+    origins: list[Tensor | None] = []
+    for tensor, start in zip(stack.tensors, fixed_start(size.width, size.depth), strict=True):
+        if start is None:
+            origins.append(None)
+        else:
+            origins.append(torch.from_numpy(start).to(tensor).view(1, *tensor.shape[1:]))
+    return origins
+
+
+def _rounded(
+    weights: Sequence[Tensor], logs: Sequence[Tensor], origins: Sequence[Tensor | None]
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Leaves that stand for ``weights``, their rounded values, and the bits (N,) of the integers."""
+    leaves, rounded, bits = [], [], torch.zeros(1, device=weights[0].device)
+    for weight, log, origin in zip(weights, logs, origins, strict=True):
+        leaf = weight.detach().requires_grad_(True)
+        step = log.exp()
+        with torch.no_grad():
+            ratio = leaf / step
+            off = ratio.round() - ratio
+        rounded.append(leaf + off * step)
+        moved = leaf if origin is None else leaf - origin
+        magnitude = moved.abs().mean((1, 2))
+        bits = bits + leaf[0].numel() * torch.log2(1 + LAPLACE * magnitude / step[:, 0, 0])
+        leaves.append(leaf)
+    return leaves, rounded, bits
