@@ -28,6 +28,8 @@ FIRST_DEAD_ZONE = 0.4
 SMALLEST_STEP, LARGEST_STEP = 1.0, 2000.0
 TOLERANCE_DB = 0.015
 """How far above the target a fit may end."""
+CLOSE_DB = 0.3
+"""So near to the target the filter does nearly the same as at the target."""
 TRIALS = 9
 """Steps tried at most."""
 DB_PER_OCTAVE = 3.5
@@ -64,16 +66,18 @@ class RegionFit:
     def __init__(
         self, target: Tensor, model: PyramidModel, *, residual: bool, device: torch.device | str = "cpu"
     ) -> None:
-        low, details = analyse(from_colours(target.to("cpu", torch.float32) * GREYS, inverse=True))
-        self._low: Floats = low.numpy()
-        self._details: list[tuple[Floats, ...]] = [tuple(g.numpy() for g in level) for level in details]
+        self._target = target.to("cpu", torch.float32)
+        self._left_to_filter: Tensor | None = None
         self._model = model
         self._residual = residual
         self._device = device
 
     def at_step(self, step: float) -> tuple[Grids, Tensor]:
         """Integers at this step, and the pixels that a decoder makes of them."""
-        grids = quantize_grids(self._low, self._details, self._model, step, self._residual)
+        target = self._target if self._left_to_filter is None else self._target - self._left_to_filter
+        low, details = analyse(from_colours(target * GREYS, inverse=True))
+        exact = [tuple(grid.numpy() for grid in level) for level in details]
+        grids = quantize_grids(low.numpy(), exact, self._model, step, self._residual)
         return grids, pixels_of_grids(grids, self._model, step, self._residual, self._device)
 
     def to_target(
@@ -86,49 +90,83 @@ class RegionFit:
             target_db: What it must reach.
             first_step: Where to begin, grey levels.
         """
-        good: tuple[float, float, Grids, Tensor] | None = None
-        bad: tuple[float, float] | None = None
+        bracket = _Bracket(target_db)
         step = min(max(first_step, SMALLEST_STEP), LARGEST_STEP)
-        best: tuple[float, float, Grids, Tensor] | None = None
+        tried: list[_Trial] = []
         for _ in range(TRIALS):
             step = float(np.float32(step))
             grids, pixels = self.at_step(step)
-            reached = measure(pixels)
-            trial = (step, reached, grids, pixels)
-            if best is None or reached > best[1]:
-                best = trial
-            if reached >= target_db:
-                if good is None or step > good[0]:
-                    good = trial
-                if reached - target_db <= TOLERANCE_DB or step >= LARGEST_STEP:
-                    break
-            else:
-                bad = (step, reached) if bad is None or step < bad[0] else bad
-                if step <= SMALLEST_STEP:
-                    break
-            step = self._next_step(good, bad, target_db)
-        chosen = good or best
-        if chosen is None:
-            raise ValueError("no step was tried")
-        step, reached, grids, pixels = chosen
-        data = encode_grids(grids, self._model, step, self._residual)
-        return FittedPyramid(Pyramid(self._model.id, step, data), pixels, reached, good is not None)
+            trial = _Trial(step, measure(pixels), grids, pixels)
+            tried.append(trial)
+            if self._may_leave_to_filter and abs(trial.psnr_db - target_db) < CLOSE_DB:
+                # From here on other pictures are coded: what was learned of steps holds no longer.
+                self._leave_to_filter(trial)
+                bracket = _Bracket(target_db)
+                continue
+            if bracket.add(trial):
+                break
+            step = bracket.next_step()
+        reached = [trial for trial in tried if trial.psnr_db >= target_db]
+        if reached:
+            chosen = max(reached, key=lambda trial: trial.step)
+        else:
+            chosen = max(tried, key=lambda trial: trial.psnr_db)
+        data = encode_grids(chosen.grids, self._model, chosen.step, self._residual)
+        pyramid = Pyramid(self._model.id, chosen.step, data)
+        return FittedPyramid(pyramid, chosen.pixels, chosen.psnr_db, bool(reached))
 
-    @staticmethod
-    def _next_step(
-        good: tuple[float, float, Grids, Tensor] | None, bad: tuple[float, float] | None, target_db: float
-    ) -> float:
+    @property
+    def _may_leave_to_filter(self) -> bool:
+        return not self._residual and self._left_to_filter is None
+
+    def _leave_to_filter(self, trial: _Trial) -> None:
+        """Code no longer what the filter adds to a picture at about this step."""
+        grids, step, model = trial.grids, trial.step, self._model
+        plain = pixels_of_grids(grids, model, step, False, self._device, filtered=False)
+        self._left_to_filter = (trial.pixels - plain).cpu()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What one step gave."""
+
+    step: float
+    psnr_db: float
+    grids: Grids
+    pixels: Tensor
+
+
+class _Bracket:
+    """The largest step known to reach a target, and the smallest known not to."""
+
+    def __init__(self, target_db: float) -> None:
+        self._target_db = target_db
+        self._good: _Trial | None = None
+        self._bad: _Trial | None = None
+
+    def add(self, trial: _Trial) -> bool:
+        """Take a trial into account; whether it ends the search."""
+        if trial.psnr_db >= self._target_db:
+            if self._good is None or trial.step > self._good.step:
+                self._good = trial
+            return trial.psnr_db - self._target_db <= TOLERANCE_DB or trial.step >= LARGEST_STEP
+        if self._bad is None or trial.step < self._bad.step:
+            self._bad = trial
+        return trial.step <= SMALLEST_STEP
+
+    def next_step(self) -> float:
         """Interpolate between a step that reaches the target and one that does not, or go on beyond."""
-        aim = target_db + TOLERANCE_DB / 2
+        aim = self._target_db + TOLERANCE_DB / 2
+        good, bad = self._good, self._bad
         if good is not None and bad is not None:
-            low, high = math.log2(good[0]), math.log2(bad[0])
-            share = (good[1] - aim) / max(1e-6, good[1] - bad[1])
+            low, high = math.log2(good.step), math.log2(bad.step)
+            share = (good.psnr_db - aim) / max(1e-6, good.psnr_db - bad.psnr_db)
             return float(2 ** (low + min(0.9, max(0.1, share)) * (high - low)))
         if good is not None:
-            return min(LARGEST_STEP, good[0] * 2 ** max(0.02, (good[1] - aim) / DB_PER_OCTAVE))
+            return min(LARGEST_STEP, good.step * 2 ** max(0.02, (good.psnr_db - aim) / DB_PER_OCTAVE))
         if bad is None:
             raise ValueError("no step was tried")
-        return max(SMALLEST_STEP, bad[0] * 2 ** -max(0.02, (aim - bad[1]) / DB_PER_OCTAVE))
+        return max(SMALLEST_STEP, bad.step * 2 ** -max(0.02, (aim - bad.psnr_db) / DB_PER_OCTAVE))
 
 
 def quantize_grids(

@@ -44,6 +44,7 @@ def pixels_of_grids(
     step: float,
     residual: bool,
     device: torch.device | str = "cpu",
+    filtered: bool = True,
 ) -> Tensor:
     """The picture of quantized grids; see :func:`pixels_of_sparse`.
 
@@ -52,11 +53,15 @@ def pixels_of_grids(
     """
     height, width = region_size(grids)
     sparse = sparse_grids(grids, height, width).to(device)
-    return pixels_of_sparse([sparse], model, [step], residual)[0]
+    return pixels_of_sparse([sparse], model, [step], residual, filtered)[0]
 
 
 def pixels_of_sparse(
-    grids: Sequence[SparseGrids], model: PyramidModel, steps: Sequence[float], residual: bool
+    grids: Sequence[SparseGrids],
+    model: PyramidModel,
+    steps: Sequence[float],
+    residual: bool,
+    filtered: bool = True,
 ) -> Tensor:
     """The pictures of quantized grids of one size; each is the same alone and among others.
 
@@ -65,6 +70,7 @@ def pixels_of_sparse(
         model: That they were made for.
         steps: Of their quantizers, grey levels.
         residual: Whether they are corrections; only pictures are filtered.
+        filtered: False leaves the filter out: what an encoder wants to know, not what a packet shows.
 
     Returns:
         (B, 3, H, W) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
@@ -76,7 +82,7 @@ def pixels_of_sparse(
     _reconstruct_places(values, places, exact, model.centres[int(residual)], height, width)
     low, details = grid_views(values.view(len(grids), -1), height, width)
     pixels = from_colours(synthesise(low, details))
-    if not residual and model.filter:
+    if filtered and not residual and model.filter:
         layers = _filter_layers(model, values.device)
         pixels = torch.stack([apply_filter(x, step, layers) for x, step in zip(pixels, steps, strict=True)])
     return pixels / GREYS
