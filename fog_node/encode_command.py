@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from common.cli import add_json, make_folder, print_json, progress
 from common.config import load_settings
 from common.errors import DatasetError, EncodeError, UsageError
-from common.frame import Frame
+from common.frame import Frame, content_digest
 from fog_node.encoder_settings import PROFILES, EncoderSettings
 
 if TYPE_CHECKING:
     import torch
 
+    from common.bitstream import Packet
     from fog_node.encoder import FrameEncoder
 
 __all__ = ["add_parser", "encode_source"]
@@ -54,6 +55,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--object-psnr", type=float, metavar="DB", help="target inside each box")
     parser.add_argument("--width", type=int, metavar="PX", help="coded width (default: 640)")
     parser.add_argument("--time-budget", type=float, metavar="S", help="seconds a frame at most, on average")
+    parser.add_argument(
+        "--stream", action="store_true", help="frames of one camera, in order: let them share keyframes"
+    )
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (0: all cores)")
@@ -90,6 +94,8 @@ def _settings(arguments: argparse.Namespace) -> EncoderSettings:
     base = load_settings(arguments.config, EncoderSettings) if arguments.config else EncoderSettings()
     named = {key: getattr(arguments, option[2:].replace("-", "_")) for key, option in OPTIONS.items()}
     changed = {key: value for key, value in named.items() if value is not None}
+    if arguments.stream:
+        changed["stream"] = {**base.stream.model_dump(), "mode": "always"}
     try:
         return EncoderSettings.model_validate({**base.model_dump(), **changed})
     except ValidationError as error:
@@ -122,6 +128,7 @@ def encode_source(
         EncodeError: Frames cannot be encoded, or a file in ``out`` is in the way of a packet.
         UsageError: ``out`` cannot be made, or ``layout`` is unknown.
     """
+    from common.bitstream.keyframe_files import KeyframeFiles
     from common.datasets import FORMATS, open_source
     from fog_node.encoder import FrameEncoder
     from fog_node.packet_quality import QualityTally
@@ -134,7 +141,9 @@ def encode_source(
     for leftover in folder.glob(f"*{PACKET_SUFFIX}{TEMPORARY_SUFFIX}"):
         leftover.unlink()
     encoder = FrameEncoder(settings, device, threads)
-    tally = QualityTally(settings, encoder.device)
+    keyframes = KeyframeFiles(folder)
+    tally = QualityTally(settings, encoder.device, keyframes)
+    replaced: set[bytes] = set()
     names: set[str] = set()
     failed: dict[str, str] = {}
     shown = progress(frames, total=frames.length, title="encoding", quiet=quiet)
@@ -146,7 +155,14 @@ def encode_source(
                 )
             names.add(frame.name)
         paths = {frame.name: folder / f"{frame.name}{PACKET_SUFFIX}" for frame in batch}
-        missing = [f for f in batch if not _is_done(paths[f.name], f, settings, encoder.device)]
+        missing = []
+        for frame in batch:
+            path = paths[frame.name]
+            if _is_done(path, frame, settings, encoder.device, keyframes, replaced):
+                continue
+            missing.append(frame)
+            if path.exists():
+                replaced.add(content_digest(path.read_bytes()))
         failed |= _encode_batch(encoder, missing, folder)
         for frame in batch:
             if frame.name not in failed:
@@ -180,10 +196,18 @@ def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _is_done(path: Path, frame: Frame, settings: EncoderSettings, device: torch.device) -> bool:
+def _is_done(
+    path: Path,
+    frame: Frame,
+    settings: EncoderSettings,
+    device: torch.device,
+    keyframes: Mapping[bytes, Packet],
+    replaced: Collection[bytes],
+) -> bool:
     """Whether ``path`` holds this very frame, with these labels, at this size and on target.
 
-    A packet of the frame that was made with other settings or labels, is off target or damaged is replaced.
+    A packet of the frame that was made with other settings or labels, is off target or damaged is replaced,
+    and so is one whose keyframe is not there or is among those ``replaced``.
 
     Raises:
         EncodeError: The file is something else, which is never overwritten.
@@ -212,7 +236,9 @@ def _is_done(path: Path, frame: Frame, settings: EncoderSettings, device: torch.
         return False
     if packet.boxes != tuple(coded_labels(frame, scale, width, height)):
         return False
-    return on_target(settings, *packet_quality(frame, data, device))
+    if packet.keyframe is not None and (packet.keyframe in replaced or packet.keyframe not in keyframes):
+        return False
+    return on_target(settings, *packet_quality(frame, data, device, keyframes))
 
 
 def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> dict[str, str]:

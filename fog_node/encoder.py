@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,40 +19,14 @@ from common.inr.decode import compose_packets, resolve_device
 from common.pyramid.model import default_model, install_model
 from common.quality import frame_quality
 from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import Work
+from fog_node.encoder_work import EncodedFrame, EncodeFailure, Work
 from fog_node.image_encoder import ImageEncoder
 from fog_node.ladder import Deadline
 from fog_node.pyramid_encoder import PyramidEncoder
 from fog_node.siren_encoder import SirenEncoder
+from fog_node.stream_encoder import StreamEncoder
 
 __all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedFrame:
-    """A packet and what it reaches, measured on the quantized networks.
-
-    Attributes:
-        packet: Bytes of the packet.
-        background_psnr_db: Outside every box, dB; None when boxes cover the frame.
-        object_psnr_db: Inside each box that lies in the frame, dB.
-        seconds: Wall-clock time of its batch divided by the frames in it.
-        reached_target: Whether the background and every box are on target.
-    """
-
-    packet: bytes
-    background_psnr_db: float | None
-    object_psnr_db: list[float]
-    seconds: float
-    reached_target: bool
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeFailure:
-    """Why a frame cannot be encoded, in one sentence."""
-
-    reason: str
-    seconds: float = 0.0
 
 
 def coded_labels(frame: Frame, scale: float, width: int, height: int) -> list[Box]:
@@ -86,11 +60,13 @@ class FrameEncoder:
         if threads:
             torch.set_num_threads(threads)
         self._contents: SirenEncoder | PyramidEncoder | ImageEncoder
+        self._streams: StreamEncoder | None = None
         if settings.profile == "siren":
             self._contents = SirenEncoder(settings, self.device)
         elif settings.profile == "pyramid":
             shared = default_model() if model is None else install_model(model)
             self._contents = PyramidEncoder(settings, self.device, shared)
+            self._streams = StreamEncoder(settings, self.device, self._contents)
         else:
             self._contents = ImageEncoder(settings, settings.profile)
 
@@ -105,9 +81,11 @@ class FrameEncoder:
                 work.append((index, self._prepare(frame)))
             except ResidualInrError as error:
                 results[index] = EncodeFailure(str(error))
-        items = [item for _, item in work]
-        if items:
-            self._contents.encode(items, deadline)
+        if self._streams is not None:
+            self._encode_streams(self._streams, work, deadline, results)
+        work = [(index, item) for index, item in work if results[index] is None]
+        if work:
+            self._contents.encode([item for _, item in work], deadline)
         seconds = (time.monotonic() - begin) / max(1, len(frames))
         for index, item in work:
             try:
@@ -115,6 +93,29 @@ class FrameEncoder:
             except ResidualInrError as error:
                 results[index] = EncodeFailure(str(error), seconds)
         return [result for result in results if result is not None]
+
+    def _encode_streams(
+        self,
+        streams: StreamEncoder,
+        work: Sequence[tuple[int, Work]],
+        deadline: Deadline,
+        results: list[EncodedFrame | EncodeFailure | None],
+    ) -> None:
+        """Encode the frames that may refer to others, in order; each alone has its result or its failure."""
+        try:
+            for index, item in work:
+                if not streams.takes(item):
+                    continue
+                begin = time.monotonic()
+                try:
+                    encoded = streams.encode(item, deadline, lambda done: self._finish(done, 0.0))
+                    results[index] = replace(encoded, seconds=time.monotonic() - begin)
+                except ResidualInrError as error:
+                    results[index] = EncodeFailure(str(error), time.monotonic() - begin)
+        except BaseException:
+            # The batch is lost, and with it packets that later ones would refer to.
+            streams.forget()
+            raise
 
     def _prepare(self, frame: Frame) -> Work:
         header = image_header(frame.image)
@@ -133,10 +134,10 @@ class FrameEncoder:
         """Write the packet, decode it and measure it."""
         packet = item.packet(self._settings.profile)
         data = encode_packet(packet)
-        decoded = to_bytes(compose_packets([packet], device=self.device))
+        decoded = to_bytes(compose_packets([packet], device=self.device, keyframes=item.keyframes))
         pixels = decoded[0].permute(1, 2, 0).cpu().numpy()
         background, objects = frame_quality(pixels, item.image, item.regions)
         reached = all(db >= self._settings.object_psnr for db in objects) and (
             background is None or background >= self._settings.background_psnr
         )
-        return EncodedFrame(data, background, objects, seconds, reached)
+        return EncodedFrame(data, background, objects, seconds, reached, item.keyframe)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config import Settings
+from fog_node.stream_settings import StreamSettings
 
 __all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
 
@@ -138,3 +139,4 @@ class EncoderSettings(Settings):
     seed: int = Field(0, ge=0, description="seed of initial weights and of the order of pixels")
     background: LadderSettings = Field(BACKGROUND, description="networks of whole frames")
     object: LadderSettings = Field(OBJECT, description="residual networks of boxes")
+    stream: StreamSettings = Field(StreamSettings(), description="keyframes, and frames that refer to them")

@@ -103,6 +103,7 @@ def _frame_encoder(start: StartEncoder) -> BatchEncoder:
                         object_psnr_db=tuple(item.object_psnr_db),
                         seconds=item.seconds,
                         reached_target=item.reached_target,
+                        keyframe=item.keyframe,
                     )
                 )
         return results

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
-from common.bitstream import decode_packet
+from common.bitstream import Packet, decode_packet
 from common.frame import Frame
 from common.images import decode_image, scale_to_width
 from common.inr.compose import to_bytes
@@ -17,15 +19,23 @@ __all__ = ["QualityTally", "on_target", "packet_quality"]
 
 
 def packet_quality(
-    frame: Frame, packet: bytes, device: torch.device | str = "cpu"
+    frame: Frame,
+    packet: bytes,
+    device: torch.device | str = "cpu",
+    keyframes: Mapping[bytes, Packet] | None = None,
 ) -> tuple[float | None, list[float]]:
-    """PSNR in dB over 8-bit RGB outside every box (None: no such pixel) and inside each box of the frame."""
+    """PSNR in dB over 8-bit RGB outside every box (None: no such pixel) and inside each box of the frame.
+
+    Raises:
+        KeyframeError: The packet refers to one that is not among ``keyframes``.
+    """
     parsed = decode_packet(packet)
     image, scale = scale_to_width(decode_image(frame.image), parsed.width)
     height, width = image.shape[:2]
     regions = [r for b in frame.boxes if (r := b.scaled(scale, scale).region(width, height)) is not None]
-    decoded = to_bytes(compose_packets([parsed], device=device))[0].permute(1, 2, 0).cpu().numpy()
-    return frame_quality(decoded, image, regions)
+    decoded = to_bytes(compose_packets([parsed], device=device, keyframes=keyframes))
+    pixels = decoded[0].permute(1, 2, 0).cpu().numpy()
+    return frame_quality(pixels, image, regions)
 
 
 def on_target(settings: EncoderSettings, background: float | None, objects: list[float]) -> bool:
@@ -40,10 +50,14 @@ class QualityTally:
     Args:
         settings: The targets.
         device: Where to decode.
+        keyframes: Packets that others refer to, by content hash.
     """
 
-    def __init__(self, settings: EncoderSettings, device: torch.device) -> None:
+    def __init__(
+        self, settings: EncoderSettings, device: torch.device, keyframes: Mapping[bytes, Packet]
+    ) -> None:
         self._settings = settings
+        self._keyframes = keyframes
         self._device = device
         self._backgrounds: list[float] = []
         self._objects: list[float] = []
@@ -53,7 +67,7 @@ class QualityTally:
 
     def add(self, frame: Frame, packet: bytes) -> None:
         """Measure one frame's packet."""
-        background, objects = packet_quality(frame, packet, self._device)
+        background, objects = packet_quality(frame, packet, self._device, self._keyframes)
         self._backgrounds += [] if background is None else [background]
         self._objects += objects
         self.bytes += len(packet)

@@ -36,12 +36,15 @@ class PyramidEncoder:
         settings: Targets.
         device: Where pixels are computed.
         model: The shared model.
+
+    Attributes:
+        model: The shared model.
     """
 
     def __init__(self, settings: EncoderSettings, device: torch.device, model: PyramidModel) -> None:
         self._settings = settings
         self._device = device
-        self._model = model
+        self.model = model
         self._steps: OrderedDict[str, float] = OrderedDict()
 
     def encode(self, items: Sequence[Work], deadline: Deadline) -> None:
@@ -52,11 +55,11 @@ class PyramidEncoder:
 
     def _encode_frame(self, item: Work, device: str) -> None:
         image = torch.from_numpy(item.image).permute(2, 0, 1).float() / 255
-        fit = RegionFit(image - 0.5, self._model, residual=False, device=self._device)
+        fit = RegionFit(image - 0.5, self.model, residual=False, device=self._device)
         measured = _outside(item)
         measure = psnr_of(item.image, 0.5, measured)
         first = self._steps.get(device, FIRST_STEP)
-        background = fit.to_target(measure, self._settings.background_psnr, first)
+        background = fit.to_target(measure, self._settings.background_psnr + item.gain_db, first)
         self._steps[device] = background.pyramid.step
         self._steps.move_to_end(device)
         if len(self._steps) > REMEMBERED_DEVICES:
@@ -84,7 +87,7 @@ class PyramidEncoder:
             region = item.image[y0:y1, x0:x1]
             residual = torch.from_numpy(region).permute(2, 0, 1).float() / 255 - below
             residual *= torch.from_numpy(mine)
-            fit = RegionFit(residual, self._model, residual=True, device=self._device)
+            fit = RegionFit(residual, self.model, residual=True, device=self._device)
             fitted = fit.to_target(psnr_of(region, below, mine), target_db, first_step)
             item.objects[index] = ObjectPatch(index, 1.0, fitted.pyramid)
 
