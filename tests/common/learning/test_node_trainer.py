@@ -1,0 +1,78 @@
+"""A node's trainer takes packets over from the node's store, whatever their profile."""
+
+import pytest
+
+from common.bitstream import encode_packet
+from common.frame import Frame, FrameIdentity
+from common.images import encode_png
+from common.learning.node_trainer import NodeTrainer
+from common.learning.settings import TrainingSettings
+from common.store import open_fog_store
+from common.store.records import RecordKind
+from tests.learning_packets import random_packet
+from tests.raster_packets import image_packet, keyframe_of, picture, pyramid_packet, reference_packet
+
+DEVICE = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_fog_store(tmp_path / "store") as made:
+        yield made
+
+
+@pytest.fixture
+def trainer(tmp_path, store):
+    with store.training_view() as view:
+        yield NodeTrainer(view, tmp_path / "work", TrainingSettings(device="cpu", threads=1))
+
+
+def put(store, packets):
+    for number, packet in enumerate(packets, store.last_position):
+        identity = FrameIdentity(DEVICE, 1, number)
+        image = encode_png(picture(packet.height, packet.width, number))
+        store.commit_frames(
+            [Frame(f"{number}", image, packet.width, packet.height, packet.labelled, packet.boxes, identity)]
+        )
+        store.finish(identity, RecordKind.PACKET, {}, encode_packet(packet))
+
+
+def test_packets_of_every_profile_are_taken_over_with_their_keyframe(store, trainer):
+    digest, _ = keyframe_of(pyramid_packet(0))
+    put(
+        store,
+        [
+            pyramid_packet(0),
+            reference_packet(digest, 1),
+            random_packet(2),
+            image_packet("webp", 3),
+            reference_packet(digest, 4, turned=True),
+        ],
+    )
+    assert trainer.catch_up() == 5
+    assert (len(trainer.store), trainer.left_out) == (5, 0)
+
+
+def test_a_keyframe_of_long_ago_is_found_by_its_hash(store, trainer):
+    digest, _ = keyframe_of(pyramid_packet(0, labelled=False))
+    put(store, [pyramid_packet(0, labelled=False), random_packet(1)])
+    trainer.catch_up()
+    put(store, [reference_packet(digest, 2)])
+    trainer.catch_up()
+    assert (len(trainer.store), trainer.left_out) == (2, 0)
+
+
+def test_packets_that_cannot_be_used_are_named_and_the_others_train(store, trainer, capsys):
+    put(
+        store,
+        [
+            reference_packet(bytes(32), 0),
+            pyramid_packet(1, name="tram"),
+            image_packet("jpeg", 2),
+        ],
+    )
+    assert trainer.catch_up() == 3
+    assert (len(trainer.store), trainer.left_out) == (1, 2)
+    said = capsys.readouterr().err.splitlines()
+    assert "position 1: the packet needs the keyframe 0000000000000000" in said[0]
+    assert "position 2: a frame has a box of the unknown class 'tram'" in said[1]
