@@ -1,0 +1,1 @@
+"""Video codecs as peers of streams."""
