@@ -43,7 +43,7 @@ __all__ = [
     "warp",
 ]
 
-MAX_LAYERS = 4
+MAX_LAYERS = 2
 """How often the regions of a packet may cover its frame on average, beside the background."""
 SMALL_FRAME = 1 << 20
 """Pixels that they may have together in any case."""

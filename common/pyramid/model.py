@@ -44,6 +44,9 @@ MAX_MODEL_BYTES = 256 * 1024
 LOW_CONTEXTS = 12
 LOW_CLASSES = 24
 """Bit lengths of the coarsest picture's prediction errors, 0 to 23."""
+CENTRES = 4
+FILTER_INPUTS, FILTER_OUTPUTS = 25, 12
+"""Channels: contrast and its size of four pixels in three colours, and the step; a correction of each."""
 _EXACT = 1 << 24
 _HIDDEN_TOP = 1023
 _FEATURE_TOP = 64
@@ -186,7 +189,9 @@ def _assemble(name: bytes, tensors: dict[str, npt.NDArray[np.generic]]) -> Pyram
         for c in range(COLOURS)
         for o in range(len(ORIENTATIONS))
     }
-    count = sum(key.startswith("filter.weight") for key in tensors)
+    centres = tensors["centres"].astype(np.float32)
+    if centres.shape != (2, CENTRES) or not np.isfinite(centres).all():
+        raise ValueError("its centres have the wrong shape or are not finite")
     return PyramidModel(
         id=name,
         layers=layers,
@@ -194,12 +199,27 @@ def _assemble(name: bytes, tensors: dict[str, npt.NDArray[np.generic]]) -> Pyram
         symbols=tuple(_distribution(row) for row in table),
         empty=flags,
         low=tuple(_distribution(row) for row in low),
-        centres=tensors["centres"].astype(np.float32).reshape(2, 4),
-        filter=tuple(
-            (tensors[f"filter.weight{i}"].astype(np.float32), tensors[f"filter.bias{i}"].astype(np.float32))
-            for i in range(count)
-        ),
+        centres=centres,
+        filter=_filter(tensors),
     )
+
+
+def _filter(tensors: dict[str, npt.NDArray[np.generic]]) -> tuple[tuple[Floats, Floats], ...]:
+    """The filter's convolutions, each fitting the one before; none when the model has no filter."""
+    layers = []
+    channels = FILTER_INPUTS
+    for index in range(sum(key.startswith("filter.weight") for key in tensors)):
+        weight = tensors[f"filter.weight{index}"].astype(np.float32)
+        bias = tensors[f"filter.bias{index}"].astype(np.float32)
+        if weight.ndim != 4 or weight.shape[1:] != (channels, 3, 3) or bias.shape != weight.shape[:1]:
+            raise ValueError(f"convolution {index} of its filter has the wrong shape")
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise ValueError(f"convolution {index} of its filter is not finite")
+        channels = len(weight)
+        layers.append((weight, bias))
+    if layers and channels != FILTER_OUTPUTS:
+        raise ValueError(f"its filter gives {channels} channels, not {FILTER_OUTPUTS}")
+    return tuple(layers)
 
 
 def _distribution(counts: npt.NDArray[np.float64]) -> Categorical:
