@@ -29,6 +29,8 @@ LANDED_DB = 0.06
 """A network this little above its target is done: another round would save about 3 % of its bytes."""
 LANDED_SHARE = 0.97
 """A network that has so much of its bytes used is done."""
+LANDING_WEIGHTS = (0.3, 3.0)
+"""A landing begins with a rate weight between these: far from its bounds, it is led sooner."""
 LANDINGS = 2
 """Landings of a network at most."""
 NEAR_DB = 0.6
@@ -194,6 +196,7 @@ class Climb:
             if lands:
                 item.landings += 1
                 state.stage = Stage.LANDING
+                state.rate_weight = min(max(state.rate_weight, LANDING_WEIGHTS[0]), LANDING_WEIGHTS[1])
                 state.aim *= min(2.0, max(0.5, state.goal.squared_error / last.squared_error))
                 return True
         self._grow(item, reached, -surplus)

@@ -13,7 +13,7 @@ with a target has its rate weight led to where it ends on the target.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +35,16 @@ FROZEN_SHARE = 0.25
 """Share of the fit, at its end, with fixed steps: weights settle on their grid."""
 REBASE = 50
 """Optimizer steps between new bases of the optimizer."""
-LEAD = 0.02
+LEAD = 0.05
 """How fast the rate weight follows: e-fold in 1 / LEAD steps when the error is off by a factor e."""
 MEMORY = 0.95
 """Of the running mean of a network's error."""
-RATE_WEIGHTS = (0.15, 30.0)
+PROPORTION = 4.0
+"""Exponent of the error's ratio with which the rate weight follows at once: keeps it from swinging."""
+RATE_WEIGHTS = (0.15, 10.0)
 """Bounds of a rate weight that is led."""
-ANNEAL_GAIN = 0.1
-"""ln of the error that annealing a landing's learning rate to zero gains, roughly: 0.4 dB."""
+ANNEAL_GAIN = 0.25
+"""ln of the error that annealing gains, times the root of the learning rate's share: 1.1 dB at the peak."""
 FLOOR = 1e-6
 """Squared error, in units of the networks' outputs, that matters no more."""
 PEAK = 32767
@@ -102,9 +104,9 @@ class QuantizedStack:
 
 
 def _scales(log_steps: Tensor) -> Tensor:
-    """The coded steps (N, 1, 1) of logarithms."""
+    """The coded steps of logarithms, of the same shape."""
     steps = [coded_step(value) for value in log_steps.exp().flatten().tolist()]
-    return torch.tensor(steps, dtype=torch.float32, device=log_steps.device).view(-1, 1, 1)
+    return torch.tensor(steps, dtype=torch.float32, device=log_steps.device).view(log_steps.shape)
 
 
 def first_steps(stack: SirenStack, samples: Samples, error: Tensor, share: float = 0.1) -> list[Tensor]:
@@ -164,17 +166,17 @@ def fit_quantized(
         The fitted networks, with coded steps, and the rate weights at the end.
     """
     source = start.stack
-    weights = [t.detach().clone() for t in source.tensors]
-    stack = SirenStack(source.architecture, weights[0::2], weights[1::2], source.w0)
-    logs = [t.detach().clone().requires_grad_(True) for t in start.log_steps]
+    flat = _Flat.of(source)
+    stack = flat.stack(flat.weights)
+    logs = torch.cat([t.detach().view(source.count, 1) for t in start.log_steps], 1).requires_grad_(True)
     peak = learning_rate * REFERENCE_WIDTH / source.architecture.width
     optimizer = WhitenedAdam(stack)
-    stepper = torch.optim.Adam(logs, lr=STEP_RATE, betas=(0.9, 0.99), eps=1e-12)
-    origins = _origins(stack)
+    stepper = torch.optim.Adam([logs], lr=STEP_RATE, betas=(0.9, 0.99), eps=1e-12)
     hidden = torch.zeros_like(rate_weight) if unseen is None else unseen
     # Below a tenth of its target an error is no longer worth a bit.
     floor = FLOOR if target is None else 0.1 * target
     mean = torch.zeros_like(rate_weight)
+    exchange = rate_weight
     step, warm_up, frozen = 0, min(10, max(1, steps // 10)), False
     while step < steps:
         coordinates, wanted = samples.batch(first_step + step, pixels)
@@ -183,62 +185,85 @@ def fit_quantized(
         share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warm_up)
         if not frozen and step >= (1 - FROZEN_SHARE) * steps:
             frozen = True
-            logs = [t.detach() for t in QuantizedStack(stack, logs).coded().log_steps]
-        leaves, rounded, bits = _rounded(weights, logs, origins)
-        candidate = SirenStack(source.architecture, rounded[0::2], rounded[1::2], source.w0)
-        error = (candidate.forward(coordinates) - wanted).square().mean((1, 2)) + hidden
-        loss = ((error + floor).log() + rate_weight * bits / bits.detach()).sum()
-        gradients = torch.autograd.grad(loss, leaves if frozen else [*leaves, *logs])
-        optimizer.step(gradients[: len(leaves)], peak * share)
+            logs = _scales(logs.detach()).log()
+        leaf = flat.weights.detach().requires_grad_(True)
+        rounded, bits = flat.rounded(leaf, logs)
+        error = (flat.stack(rounded).forward(coordinates) - wanted).square().mean((1, 2)) + hidden
+        loss = ((error + floor).log() + exchange * bits / bits.detach()).sum()
+        gradients = torch.autograd.grad(loss, [leaf] if frozen else [leaf, logs])
+        optimizer.step(flat.stack(gradients[0]).tensors, peak * share)
         if not frozen:
-            for tensor, gradient in zip(logs, gradients[len(leaves) :], strict=True):
-                tensor.grad = gradient
+            logs.grad = gradients[1]
             stepper.step()
         with torch.no_grad():
             known = min(MEMORY, step / (step + 1))
             mean = known * mean + (1 - known) * error.detach()
             gap = None
             if lead and target is not None:
-                gap = torch.log(target / mean) + ANNEAL_GAIN * share
+                gap = torch.log(target / mean) + ANNEAL_GAIN * math.sqrt(share)
             elif lead and max_bits is not None:
                 gap = 2 * torch.log(bits / max_bits)
             if gap is not None:
                 rate_weight = (rate_weight * torch.exp(LEAD * gap.clamp(-1, 1))).clamp(*RATE_WEIGHTS)
+                exchange = (rate_weight * torch.exp(PROPORTION * gap)).clamp(*RATE_WEIGHTS)
         step += 1
         if tick is not None and step % 10 == 0:
             steps = max(step, min(steps, tick(step)))
-    return QuantizedStack(stack, [t.detach() for t in logs]).coded(), rate_weight
+    steps_of_all = logs.detach().T.reshape(-1, source.count, 1, 1)
+    return QuantizedStack(stack, list(steps_of_all)).coded(), rate_weight
 
 
 _PROBES, _PROBE_PIXELS = 6, 1024
 
 
-def _origins(stack: SirenStack) -> list[Tensor | None]:
-    """Where each tensor's integers are counted from: the fixed start, or None for zero."""
-    size = stack.architecture
-    origins: list[Tensor | None] = []
-    for tensor, start in zip(stack.tensors, fixed_start(size.width, size.depth), strict=True):
-        if start is None:
-            origins.append(None)
-        else:
-            origins.append(torch.from_numpy(start).to(tensor).view(1, *tensor.shape[1:]))
-    return origins
+@dataclass(slots=True)
+class _Flat:
+    """All parameters of N networks side by side: a few operations instead of a few for each tensor.
 
+    Attributes:
+        source: Says sizes.
+        weights: (N, P) parameters before rounding.
+        origin: (P,) where each integer is counted from: the fixed start, or zero.
+        member: (P, tensors) 1 where a parameter belongs to a tensor, else 0.
+        sizes: Parameters of each tensor.
+    """
 
-def _rounded(
-    weights: Sequence[Tensor], logs: Sequence[Tensor], origins: Sequence[Tensor | None]
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Leaves that stand for ``weights``, their rounded values, and the bits (N,) of the integers."""
-    leaves, rounded, bits = [], [], torch.zeros(1, device=weights[0].device)
-    for weight, log, origin in zip(weights, logs, origins, strict=True):
-        leaf = weight.detach().requires_grad_(True)
-        step = log.exp()
+    source: SirenStack
+    weights: Tensor
+    origin: Tensor
+    member: Tensor
+    sizes: list[int]
+
+    @classmethod
+    def of(cls, source: SirenStack) -> _Flat:
+        size = source.architecture
+        origins = []
+        for tensor, start in zip(source.tensors, fixed_start(size.width, size.depth), strict=True):
+            flat = torch.zeros_like(tensor[0]) if start is None else torch.from_numpy(start).to(tensor)
+            origins.append(flat.reshape(-1))
+        weights = torch.cat([tensor.detach().flatten(1) for tensor in source.tensors], 1)
+        sizes = [len(origin) for origin in origins]
+        counts = torch.tensor(sizes, device=source.device)
+        member = torch.eye(len(sizes), device=source.device).repeat_interleave(counts, 0)
+        return cls(source, weights, torch.cat(origins), member, sizes)
+
+    def stack(self, flat: Tensor) -> SirenStack:
+        """``flat`` (N, P) as a stack of views."""
+        shapes = [tensor.shape for tensor in self.source.tensors]
+        parts = [
+            part.view(shape) for part, shape in zip(torch.split(flat, self.sizes, 1), shapes, strict=True)
+        ]
+        return SirenStack(self.source.architecture, parts[0::2], parts[1::2], self.source.w0)
+
+    def rounded(self, leaf: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+        """``leaf`` (N, P) rounded by the steps of ``logs`` (N, tensors), and the bits (N,) that it takes."""
+        tensor_steps = logs.exp()
+        steps = tensor_steps @ self.member.T
         with torch.no_grad():
-            ratio = leaf / step
+            ratio = leaf / steps
             off = ratio.round() - ratio
-        rounded.append(leaf + off * step)
-        moved = leaf if origin is None else leaf - origin
-        magnitude = moved.abs().mean((1, 2))
-        bits = bits + leaf[0].numel() * torch.log2(1 + LAPLACE * magnitude / step[:, 0, 0])
-        leaves.append(leaf)
-    return leaves, rounded, bits
+        moved = (leaf - self.origin).abs()
+        counts = self.member.sum(0)
+        means = moved @ self.member / counts
+        bits = (counts * torch.log2(1 + LAPLACE * means / tensor_steps)).sum(1)
+        return leaf + off * steps, bits
