@@ -11,9 +11,9 @@ from torch import Tensor
 
 from common.bitstream import ObjectPatch
 from common.images import Rgb
-from common.inr.compose import owners, to_bytes
+from common.inr.compose import to_bytes
 from common.pyramid.model import PyramidModel
-from common.quality import psnr
+from common.quality import Region, psnr
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
 from fog_node.ladder import Deadline
@@ -25,6 +25,9 @@ FIRST_STEP = 90.0
 """Where the search begins for a device not seen before, grey levels; usual for 28 dB."""
 OBJECT_STEP_RATIO = 0.6
 """Where it begins for an object, as a share of the background's step."""
+OVERLAP_ROUNDS = 4
+"""How often objects are fitted at most: one box may show too large an error where it overlaps another."""
+OVERLAP_MARGIN_DB = 0.05
 REMEMBERED_DEVICES = 1024
 """Devices whose last step is remembered; the least recently seen is forgotten."""
 
@@ -69,27 +72,49 @@ class PyramidEncoder:
 
     def encode_objects(self, item: Work, base: Tensor, first_step: float) -> None:
         """Fill the objects of ``item`` whose background is decoded to ``base`` (3, H, W), not clamped."""
-        target_db = self._settings.object_psnr
-        height, width = item.image.shape[:2]
-        shown = base.cpu()
-        needed = []
-        for index, (x0, y0, x1, y1) in enumerate(item.regions):
-            region = item.image[y0:y1, x0:x1]
-            if psnr_of(region, shown[:, y0:y1, x0:x1])(torch.zeros(3, y1 - y0, x1 - x0)) < target_db:
-                needed.append(index)
-        owner = owners([item.regions[index] for index in needed], height, width)
-        for place, index in enumerate(needed):
+        target = self._settings.object_psnr
+        targets = [target] * len(item.regions)
+        for _ in range(OVERLAP_ROUNDS):
+            shown = base.cpu().clone()
+            item.objects = self._objects(item, shown, targets, first_step)
+            lacking = False
+            for index, region in enumerate(item.regions):
+                lack = target - _region_psnr(item.image, shown, region)
+                sharing = [i for i in item.objects if i != index and _overlap(item.regions[i], region)]
+                if lack > 0 and sharing:
+                    lacking = True
+                    for i in sharing:
+                        targets[i] = max(targets[i], target + lack + OVERLAP_MARGIN_DB)
+            if not lacking:
+                return
+
+    def _objects(
+        self, item: Work, shown: Tensor, targets: Sequence[float], first_step: float
+    ) -> dict[int, ObjectPatch]:
+        """Objects by box; ``shown`` becomes what a decoder shows.
+
+        Boxes that own their pixels come first (see :func:`common.inr.compose.owners`), so that what others
+        show within a box is known when its own residual is fitted.
+        """
+        objects = {}
+        taken = np.zeros(item.image.shape[:2], bool)
+        for index in sorted(range(len(item.regions)), key=lambda i: (_area(item.regions[i]), -i)):
             x0, y0, x1, y1 = item.regions[index]
-            mine = owner[y0:y1, x0:x1] == place
-            if not mine.any():
+            mine = ~taken[y0:y1, x0:x1]
+            if _region_psnr(item.image, shown, item.regions[index]) >= targets[index] or not mine.any():
                 continue
-            below = shown[:, y0:y1, x0:x1]
-            region = item.image[y0:y1, x0:x1]
-            residual = torch.from_numpy(region).permute(2, 0, 1).float() / 255 - below
-            residual *= torch.from_numpy(mine)
+            taken[y0:y1, x0:x1] = True
+            region, below = item.image[y0:y1, x0:x1], shown[:, y0:y1, x0:x1]
+            owned = torch.from_numpy(mine)
+            residual = (torch.from_numpy(region).permute(2, 0, 1).float() / 255 - below) * owned
+            whole = psnr_of(region, below)
+            # Where others show too much error for the whole box, its own pixels reach the target.
+            measure = whole if whole(residual) >= targets[index] else psnr_of(region, below, mine)
             fit = RegionFit(residual, self.model, residual=True, device=self._device)
-            fitted = fit.to_target(psnr_of(region, below, mine), target_db, first_step)
-            item.objects[index] = ObjectPatch(index, 1.0, fitted.pyramid)
+            fitted = fit.to_target(_masked(measure, owned), targets[index], first_step)
+            objects[index] = ObjectPatch(index, 1.0, fitted.pyramid)
+            below += fitted.pixels.cpu() * owned
+        return objects
 
 
 def psnr_of(image: Rgb, base: Tensor | float, mask: np.ndarray | None = None) -> Callable[[Tensor], float]:
@@ -106,6 +131,23 @@ def psnr_of(image: Rgb, base: Tensor | float, mask: np.ndarray | None = None) ->
         return psnr(shown, image, mask)
 
     return measure
+
+
+def _masked(measure: Callable[[Tensor], float], owned: Tensor) -> Callable[[Tensor], float]:
+    return lambda pixels: measure(pixels.cpu() * owned)
+
+
+def _region_psnr(image: Rgb, shown: Tensor, region: Region) -> float:
+    x0, y0, x1, y1 = region
+    return psnr_of(image[y0:y1, x0:x1], 0.0)(shown[:, y0:y1, x0:x1])
+
+
+def _area(region: Region) -> int:
+    return (region[2] - region[0]) * (region[3] - region[1])
+
+
+def _overlap(one: Region, other: Region) -> bool:
+    return max(one[0], other[0]) < min(one[2], other[2]) and max(one[1], other[1]) < min(one[3], other[3])
 
 
 def _outside(item: Work) -> np.ndarray | None:

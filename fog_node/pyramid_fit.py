@@ -34,6 +34,8 @@ TRIALS = 9
 """Steps tried at most."""
 DB_PER_OCTAVE = 3.5
 """What halving the step adds, roughly."""
+LEAST_OCTAVES = 0.02
+"""The first change of a step that is not yet between others, at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ class _Bracket:
         self._target_db = target_db
         self._good: _Trial | None = None
         self._bad: _Trial | None = None
+        # Doubled as long as all trials lie on one side: small regions have plateaus.
+        self._least_octaves = LEAST_OCTAVES
 
     def add(self, trial: _Trial) -> bool:
         """Take a trial into account; whether it ends the search."""
@@ -162,11 +166,12 @@ class _Bracket:
             low, high = math.log2(good.step), math.log2(bad.step)
             share = (good.psnr_db - aim) / max(1e-6, good.psnr_db - bad.psnr_db)
             return float(2 ** (low + min(0.9, max(0.1, share)) * (high - low)))
+        least, self._least_octaves = self._least_octaves, self._least_octaves * 2
         if good is not None:
-            return min(LARGEST_STEP, good.step * 2 ** max(0.02, (good.psnr_db - aim) / DB_PER_OCTAVE))
+            return min(LARGEST_STEP, good.step * 2 ** max(least, (good.psnr_db - aim) / DB_PER_OCTAVE))
         if bad is None:
             raise ValueError("no step was tried")
-        return max(SMALLEST_STEP, bad.step * 2 ** -max(0.02, (aim - bad.psnr_db) / DB_PER_OCTAVE))
+        return max(SMALLEST_STEP, bad.step * 2 ** -max(least, (aim - bad.psnr_db) / DB_PER_OCTAVE))
 
 
 def quantize_grids(
