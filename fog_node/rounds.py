@@ -28,7 +28,7 @@ HANDOVER = 0.5
 """Learning rate at which the rounded fit takes over, as a share of the peak."""
 REFIT_SHARE = 0.6
 """Peak learning rate of the rounds after the first, and of warm starts, as a share of the first's."""
-LANDING_STEPS, LANDING_SHARE = 0.3, 0.2
+LANDING_STEPS, LANDING_SHARE = 0.2, 0.2
 """Steps and peak learning rate of a landing, as shares of a first round's."""
 
 Limit = Callable[[float], Callable[[int], int]]
@@ -50,8 +50,7 @@ class State:
     Attributes:
         index: Of its goal.
         goal: What it shall reach.
-        rate_weight: Exchange rate of distortion and rate, as the last round left it.
-        aim: Squared error, RGB in [0, 1], or bytes, that the next round is led to.
+        shift: Natural logarithm of the factor by which a landing makes the quantizer's steps larger.
         stage: The round that it is due for.
         stack: Its weights before rounding; None: to be drawn.
         log_steps: Of :class:`common.inr.quantized_fit.QuantizedStack`; None: to be chosen.
@@ -59,8 +58,7 @@ class State:
 
     index: int
     goal: Goal
-    rate_weight: float
-    aim: float
+    shift: float = 0.0
     stage: Stage = Stage.FIRST
     stack: SirenStack | None = None
     log_steps: list[Tensor] | None = None
@@ -205,25 +203,25 @@ class Rounds:
             logs = first_steps(stack, samples, samples.squared_error(stack) + unseen)
         else:
             logs = [torch.cat(column) for column in zip(*(s.log_steps or [] for s in states), strict=True)]
-        aims = torch.tensor([s.aim for s in states], dtype=torch.float64, device=self._device)
-        sized = states[0].goal.max_bytes is not None
-        count = _Counter(limit(1.0 if stage is not Stage.FIRST else 1 - FLOAT_SHARE))
-        fitted, weights = fit_quantized(
-            QuantizedStack(stack, logs),
+        start = QuantizedStack(stack, logs)
+        landing = stage is Stage.LANDING
+        if landing:
+            start = start.shifted(torch.tensor([s.shift for s in states], device=self._device))
+        targets = torch.tensor([s.goal.squared_error for s in states], device=self._device)
+        count = _Counter(limit(1 - FLOAT_SHARE if stage is Stage.FIRST else 1.0))
+        fitted = fit_quantized(
+            start,
             samples,
             steps=steps,
             pixels=self._pixels(samples),
             learning_rate=rate,
-            rate_weight=torch.tensor([s.rate_weight for s in states], device=self._device),
-            target=None if sized else (aims / units.square()).float(),
-            max_bits=(8 * aims).float() if sized else None,
-            lead=stage is Stage.LANDING,
+            rate_weight=torch.full((stack.count,), settings.rate_weight, device=self._device),
+            target=(targets / units.square()).float(),
+            learn_steps=not landing,
             unseen=unseen.float(),
             first_step=self._step(),
             tick=count,
         )
-        for state, weight in zip(states, weights.tolist(), strict=True):
-            state.rate_weight = weight
         return fitted, spent + count.done
 
     def _pixels(self, samples: Samples) -> int:

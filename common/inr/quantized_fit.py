@@ -6,8 +6,7 @@ steps of the quantizer are learned with them, one a tensor and network. The loss
     ln(squared error) + rate_weight * ln(bits),
 
 so ``rate_weight`` is the exchange rate between relative distortion and relative rate, whatever the size of
-the network and the quality asked for: one doubling of the bits must pay with 3.01 * rate_weight dB. A network
-with a target has its rate weight led to where it ends on the target.
+the network and the quality asked for: one doubling of the bits must pay with 3.01 * rate_weight dB.
 """
 
 from __future__ import annotations
@@ -32,19 +31,9 @@ __all__ = ["QuantizedStack", "first_steps", "fit_quantized"]
 STEP_RATE = 0.01
 """Learning rate of the logarithm of a step: a factor e takes 100 optimizer steps."""
 FROZEN_SHARE = 0.25
-"""Share of the fit, at its end, with fixed steps: weights settle on their grid."""
+"""Share of a fit that learns steps, at its end, with fixed ones: weights settle on their grid."""
 REBASE = 50
 """Optimizer steps between new bases of the optimizer."""
-LEAD = 0.05
-"""How fast the rate weight follows: e-fold in 1 / LEAD steps when the error is off by a factor e."""
-MEMORY = 0.95
-"""Of the running mean of a network's error."""
-PROPORTION = 4.0
-"""Exponent of the error's ratio with which the rate weight follows at once: keeps it from swinging."""
-RATE_WEIGHTS = (0.15, 10.0)
-"""Bounds of a rate weight that is led."""
-ANNEAL_GAIN = 0.25
-"""ln of the error that annealing gains, times the root of the learning rate's share: 1.1 dB at the peak."""
 FLOOR = 1e-6
 """Squared error, in units of the networks' outputs, that matters no more."""
 PEAK = 32767
@@ -72,6 +61,10 @@ class QuantizedStack:
             steps = [math.log(coded_step(math.exp(value))) for value in tensor.flatten().tolist()]
             logs.append(torch.tensor(steps, dtype=torch.float32, device=tensor.device).view(-1, 1, 1))
         return QuantizedStack(self.stack, logs)
+
+    def shifted(self, shifts: Tensor) -> QuantizedStack:
+        """All steps of each network larger by a factor, whose natural logarithm is ``shifts`` (N,)."""
+        return QuantizedStack(self.stack, [t + shifts.view(-1, 1, 1).to(t) for t in self.log_steps])
 
     def decoded(self) -> SirenStack:
         """The networks that a receiver evaluates; steps must be coded ones."""
@@ -139,13 +132,12 @@ def fit_quantized(
     learning_rate: float,
     rate_weight: Tensor,
     target: Tensor | None = None,
-    lead: bool = True,
-    max_bits: Tensor | None = None,
+    learn_steps: bool = True,
     unseen: Tensor | None = None,
     first_step: int = 0,
     tick: Callable[[int], int] | None = None,
-) -> tuple[QuantizedStack, Tensor]:
-    """One annealed round on rounded weights; steps are learned until the last quarter.
+) -> QuantizedStack:
+    """One annealed round on rounded weights.
 
     Args:
         start: Networks to start from; not changed.
@@ -154,16 +146,15 @@ def fit_quantized(
         pixels: Pixels of each network a step.
         learning_rate: Peak rate at width 42.
         rate_weight: (N,) exchange rate between distortion and rate, see the module.
-        target: (N,) squared error to end on, in units of the networks' outputs.
-        lead: Whether rate weights are led to the target; where learning rates are high, the error is not yet
-            what it will be, and leading misleads.
-        max_bits: (N,) bits of the integers to end on instead, in the same way.
+        target: (N,) squared error that is aimed at, in units of the networks' outputs; far below it, error
+            counts no more.
+        learn_steps: Whether the quantizer's steps are learned, until the last quarter, or stay as they are.
         unseen: (N,) squared error that ``samples`` do not show, such as detail that averaging has removed.
         first_step: Where in the shuffled order of pixels to begin.
         tick: As for :func:`common.inr.fit.fit_round`.
 
     Returns:
-        The fitted networks, with coded steps, and the rate weights at the end.
+        The fitted networks, with coded steps.
     """
     source = start.stack
     flat = _Flat.of(source)
@@ -175,42 +166,29 @@ def fit_quantized(
     hidden = torch.zeros_like(rate_weight) if unseen is None else unseen
     # Below a tenth of its target an error is no longer worth a bit.
     floor = FLOOR if target is None else 0.1 * target
-    mean = torch.zeros_like(rate_weight)
-    exchange = rate_weight
     step, warm_up, frozen = 0, min(10, max(1, steps // 10)), False
     while step < steps:
         coordinates, wanted = samples.batch(first_step + step, pixels)
         if step % REBASE == 0:
             optimizer.rebase(coordinates)
         share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warm_up)
-        if not frozen and step >= (1 - FROZEN_SHARE) * steps:
+        if not frozen and step >= (1 - FROZEN_SHARE) * steps * learn_steps:
             frozen = True
             logs = _scales(logs.detach()).log()
         leaf = flat.weights.detach().requires_grad_(True)
         rounded, bits = flat.rounded(leaf, logs)
         error = (flat.stack(rounded).forward(coordinates) - wanted).square().mean((1, 2)) + hidden
-        loss = ((error + floor).log() + exchange * bits / bits.detach()).sum()
+        loss = ((error + floor).log() + rate_weight * bits / bits.detach()).sum()
         gradients = torch.autograd.grad(loss, [leaf] if frozen else [leaf, logs])
         optimizer.step(flat.stack(gradients[0]).tensors, peak * share)
         if not frozen:
             logs.grad = gradients[1]
             stepper.step()
-        with torch.no_grad():
-            known = min(MEMORY, step / (step + 1))
-            mean = known * mean + (1 - known) * error.detach()
-            gap = None
-            if lead and target is not None:
-                gap = torch.log(target / mean) + ANNEAL_GAIN * math.sqrt(share)
-            elif lead and max_bits is not None:
-                gap = 2 * torch.log(bits / max_bits)
-            if gap is not None:
-                rate_weight = (rate_weight * torch.exp(LEAD * gap.clamp(-1, 1))).clamp(*RATE_WEIGHTS)
-                exchange = (rate_weight * torch.exp(PROPORTION * gap)).clamp(*RATE_WEIGHTS)
         step += 1
         if tick is not None and step % 10 == 0:
             steps = max(step, min(steps, tick(step)))
     steps_of_all = logs.detach().T.reshape(-1, source.count, 1, 1)
-    return QuantizedStack(stack, list(steps_of_all)).coded(), rate_weight
+    return QuantizedStack(stack, list(steps_of_all)).coded()
 
 
 _PROBES, _PROBE_PIXELS = 6, 1024

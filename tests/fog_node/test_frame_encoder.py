@@ -82,7 +82,8 @@ def test_residuals_correct_what_the_quantized_background_decodes(encoder, pictur
     assert (within - truth).square().mean() < 0.5 * (without - truth).square().mean()
 
 
-def test_a_box_that_its_background_already_serves_gets_no_network(encoder, pictures):
+def test_a_box_that_its_background_already_serves_gets_no_network(pictures):
+    encoder = FrameEncoder(EASY.model_copy(update={"background_psnr": 36.0}), "cpu", threads=1)
     flat = np.full((64, 96, 3), 100, np.uint8)
     flat[10:40, 10:40] = pictures[0][10:40, 10:40]
     (result,) = encoder.encode([frame_of(flat, [Box(70, 20, 94, 60), Box(10, 10, 40, 40)])])
@@ -150,6 +151,38 @@ def test_a_network_that_diverges_begins_anew(pictures, monkeypatch):
     (result,) = FrameEncoder(EASY, "cpu", threads=1).encode([frame_of(pictures[0])])
     assert len(calls) > 1
     assert result.reached_target
+
+
+def test_a_packet_has_at_most_the_bytes_that_are_asked_for(pictures):
+    frame = frame_of(pictures[0], [Box(10, 10, 50, 50)])
+    quality = []
+    for size in (600, 2400):
+        settings = EASY.model_copy(update={"max_packet_bytes": size})
+        (result,) = FrameEncoder(settings, "cpu", threads=1).encode([frame])
+        assert 0.5 * size < len(result.packet) <= size
+        quality.append(result.background_psnr_db)
+    assert quality[1] > quality[0]
+
+
+@pytest.mark.parametrize(
+    ("quantization", "pruning"),
+    [("uniform", "none"), ("layer_wise", "iterative"), ("none", "dynamic")],
+)
+def test_other_quantizations_reach_the_target_too(pictures, quantization, pruning):
+    changed = {"quantization": quantization, "pruning": pruning}
+    settings = EASY.model_copy(
+        update={
+            "background": EASY.background.model_copy(update=changed),
+            "object": EASY.object.model_copy(update=changed),
+        }
+    )
+    (result,) = FrameEncoder(settings, "cpu", threads=1).encode(
+        [frame_of(pictures[1], [Box(10, 10, 30, 30)])]
+    )
+    assert result.reached_target
+    network = decode_packet(result.packet).background
+    pruned = np.mean([np.mean(layer.weight.values == 0) for layer in network.layers])
+    assert (pruned > 0.1) == (pruning != "none")
 
 
 def test_the_same_seed_gives_the_same_packets(pictures):

@@ -1,4 +1,4 @@
-"""Fitting rounded weights: the bits fall, the error lands on target, and what is measured is what is sent."""
+"""Fitting rounded weights: bits against error, and what is measured is what is sent."""
 
 import math
 
@@ -55,33 +55,34 @@ def test_first_steps_add_the_share_of_the_error_that_they_are_given(fitted, give
 
 
 def test_a_larger_rate_weight_gives_fewer_bytes_and_more_error(fitted, given):
-    fine, _ = refit(fitted, given, rate_weight=torch.full((2,), 0.1))
-    coarse, _ = refit(fitted, given, rate_weight=torch.full((2,), 1.5))
+    fine = refit(fitted, given, rate_weight=torch.full((2,), 0.1))
+    coarse = refit(fitted, given, rate_weight=torch.full((2,), 1.5))
     assert all(c < 0.85 * f for c, f in zip(payload_bytes(coarse), payload_bytes(fine), strict=True))
     assert (given.squared_error(coarse.decoded()) > given.squared_error(fine.decoded())).all()
 
 
-def test_a_led_fit_lands_near_its_target(fitted, given):
-    target = given.squared_error(fitted).float() * torch.tensor([4.0, 12.0])
-    landed, weights = refit(fitted, given, target=target, steps=500, learning_rate=3e-4)
-    off = (given.squared_error(landed.decoded()) / target).log().abs() * 10 / math.log(10)
-    assert (off < 1.0).all(), f"{off.tolist()} dB from the target"
-    free, _ = refit(fitted, given)
-    assert payload_bytes(landed)[1] < payload_bytes(free)[1]
-    assert (weights > 0).all()
-
-
-def test_a_fit_led_to_a_size_has_about_that_size(fitted, given):
-    free = payload_bytes(refit(fitted, given)[0])
-    wanted = [0.6 * n for n in free]
-    budget = 8 * torch.tensor(wanted)
-    small, _ = refit(fitted, given, max_bits=budget, steps=500)
-    for got, want in zip(payload_bytes(small), wanted, strict=True):
-        assert 0.7 * want < got < 1.3 * want
+def test_larger_steps_give_bytes_for_error_and_are_kept_while_weights_settle(fitted, given):
+    before = refit(fitted, given)
+    shifted = before.shifted(torch.tensor([0.7, 1.4]))
+    after = fit_quantized(
+        shifted,
+        given,
+        steps=200,
+        pixels=256,
+        learning_rate=3e-4,
+        rate_weight=torch.full((2,), 0.4),
+        learn_steps=False,
+    )
+    for a, b in zip(after.log_steps, shifted.coded().log_steps, strict=True):
+        torch.testing.assert_close(a, b)
+    saved = [b - a for b, a in zip(payload_bytes(before), payload_bytes(after), strict=True)]
+    assert 0 < saved[0] < saved[1]
+    rounded_only = given.squared_error(shifted.coded().decoded())
+    assert (given.squared_error(after.decoded()) < rounded_only).all(), "weights settle on the coarser grid"
 
 
 def test_what_is_measured_is_what_a_receiver_decodes(fitted, given):
-    quantized, _ = refit(fitted, given, steps=60)
+    quantized = refit(fitted, given, steps=60)
     mine = quantized.decoded()
     for row, network in enumerate(quantized.networks()):
         theirs = NetworkGroup.pack([decode_network(encode_network(network))]).dequantize()
@@ -92,8 +93,8 @@ def test_what_is_measured_is_what_a_receiver_decodes(fitted, given):
 def test_a_network_that_diverges_leaves_the_others_alone(fitted, given):
     broken = fitted.select(torch.tensor([0, 1]))
     broken.weights[1][0] = float("nan")
-    good, _ = refit(fitted, given, steps=60)
-    result, _ = refit(broken, given, steps=60)
+    good = refit(fitted, given, steps=60)
+    result = refit(broken, given, steps=60)
     errors = given.squared_error(result.decoded())
     assert not math.isfinite(errors[0])
     assert errors[1] == pytest.approx(given.squared_error(good.decoded())[1].item(), rel=0.5)
