@@ -41,7 +41,8 @@ class _Camera:
         keyframe: Its packet's hash and size.
         packet: The packet.
         picture: (3, H, W) float32, its background as it is decoded.
-        step: Step of its grids, grey levels; corrections begin with it.
+        step: Step of its grids, grey levels.
+        correction_step: Step of the newest correction, where the next begins to search.
         stream: Its bytes and those of what refers to it.
         homography: The newest frame's.
     """
@@ -51,6 +52,7 @@ class _Camera:
     packet: Packet | None = None
     picture: Tensor | None = None
     step: float = 0.0
+    correction_step: float = 0.0
     homography: Homography | None = None
 
 
@@ -124,6 +126,7 @@ class StreamEncoder:
         camera.packet = packet
         camera.picture = raster_background(packet, device=self._device).cpu()
         camera.step = packet.background.step if isinstance(packet.background, Pyramid) else 0.0
+        camera.correction_step = camera.step
         camera.homography = None
         camera.stream.began(still_bytes)
 
@@ -167,7 +170,8 @@ class StreamEncoder:
         content = Reference(camera.keyframe.digest, view.homography, (), view.motion)
         if view.psnr_db >= target:
             return _Referred(content, view.picture)
-        update, picture = self._correction(item, view, outside, camera.step)
+        update, picture = self._correction(item, view, outside, camera.correction_step)
+        camera.correction_step = update.content.step
         return _Referred(replace(content, updates=(update,)), picture)
 
     def _correction(self, item: Work, view: View, outside: np.ndarray, step: float) -> tuple[Update, Tensor]:

@@ -83,15 +83,11 @@ def find_view(
         best = turned
         if best.psnr_db >= target_db:
             return best
-    begins = [None if best is None else best.homography, homography]
-    for begin in dict.fromkeys(begins):
-        motion = find_motion(image, shown, begin, outside, spacing)
-        moved = scene.view(begin, motion)
-        if best is None or moved.bytes < best.bytes:
-            best = moved
-    if best is None:  # the loop above tries one motion at least
-        raise ValueError("no view was tried")
-    return best
+    begin = homography if best is None else best.homography
+    # Objects are followed, too: what the keyframe's background shows of them is where their residuals begin.
+    motion = find_motion(image, shown, begin, np.ones_like(outside), spacing)
+    moved = scene.view(begin, motion)
+    return moved if best is None or moved.bytes < best.bytes else best
 
 
 class _Scene:
