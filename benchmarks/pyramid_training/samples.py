@@ -141,7 +141,7 @@ def _keep_contexts(
             values = np.minimum(np.abs(grids.details[level][orientation][colour][row::2, column::2]), ESCAPE)
             busy, inputs = context.inputs(number)
             rows = np.zeros((values.size, inputs.shape[1]), np.int8)
-            rows[busy.ravel()] = inputs
+            rows[busy.ravel()] = inputs[1:]
             share = np.where(busy.ravel() | (values.ravel() > 0), busy_share, QUIET_SHARE)
             kept = np.nonzero(rng.random(values.size) < share)[0]
             if len(kept):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from constriction.stream.model import Categorical
 
 Uniform = constriction.stream.model.Uniform
-States = npt.NDArray[np.intp]
+States = npt.NDArray[np.uint8]
 
 
 def encode_grids(grids: Grids, model: PyramidModel, step: float, residual: bool) -> bytes:
@@ -77,7 +77,7 @@ def grid_states(
             continue
         context = GridContext.of(features, level, colour, orientation)
         shared = band_features(level, residual, step)
-        states = np.empty(plane.shape, np.intp)
+        states = np.empty(plane.shape, np.uint8)
         for number, (row, column) in enumerate(PASSES):
             states[row::2, column::2] = _pass_states(context, model, orientation, colour, number, shared)
             context.learn(number, plane[row::2, column::2])
@@ -157,8 +157,7 @@ def _pass_states(
     shared: npt.NDArray[np.float32],
 ) -> States:
     busy, inputs = context.inputs(number)
-    quiet = np.zeros((1, inputs.shape[1]), np.float32)
-    selected = model.states(orientation, colour, number, np.concatenate([quiet, inputs]), shared)
+    selected = model.states(orientation, colour, number, inputs, shared)
     states = np.full(busy.shape, selected[0])
     states[busy] = selected[1:]
     return states
@@ -167,14 +166,15 @@ def _pass_states(
 def _code_magnitudes(coder: Coder, model: PyramidModel, values: Integers, states: States) -> Integers:
     """Magnitudes (N,) under ``states`` (N,), state by state."""
     order = np.argsort(states, kind="stable")
-    ends = np.cumsum(np.bincount(states, minlength=STATES))
-    out = np.empty(len(values), np.int32)
+    counts = np.bincount(states, minlength=STATES)
+    symbols = np.minimum(values[order], ESCAPE)
     begin = 0
-    for state, end in enumerate(ends.tolist()):
-        if end > begin:
-            places = order[begin:end]
-            out[places] = coder.symbols(np.minimum(values[places], ESCAPE), model.symbols[state])
-            begin = end
+    for state in np.flatnonzero(counts).tolist():
+        end = begin + int(counts[state])
+        symbols[begin:end] = coder.symbols(symbols[begin:end], model.symbols[state])
+        begin = end
+    out = np.empty(len(values), np.int32)
+    out[order] = symbols
     large = np.nonzero(out == ESCAPE)[0]
     if len(large):
         out[large] += _code_exp_golomb(coder, values[large] - ESCAPE)

@@ -56,14 +56,15 @@ class GridContext:
 
     Attributes:
         shape: Height and width of the grid.
-        known: Features of the grid's own integers so far, with a margin of two; 0 where not yet coded.
-        others: Features of the five other grids and of the one two levels up, with the same margin; None
-            where there is no such grid.
+        planes: (7, height + 4, width + 4) features, with a margin of two: the grid's own integers so far, 0
+            where not yet coded; the coarser grid, the two orientations and the two colours that came before,
+            and the grid two levels up, 0 where there is no such grid.
+        busy: (height, width) whether anything near a position is not zero, its own grid left out.
     """
 
     shape: tuple[int, int]
-    known: Plane
-    others: list[Plane | None]
+    planes: npt.NDArray[np.uint8]
+    busy: npt.NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -80,70 +81,72 @@ class GridContext:
         """
         grids = features[level]
         height, width = grids[orientation].shape[1:]
+        planes = np.zeros((7, height + 2 * _MARGIN, width + 2 * _MARGIN), np.uint8)
+        inner = planes[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
-        def fitted(plane: Plane) -> Plane:
+        def enter(place: int, plane: Plane) -> None:
+            """Cut ``plane`` to the grid's size, or repeat its last row and column."""
             plane = plane[:height, :width]
-            lacking = ((0, height - plane.shape[0]), (0, width - plane.shape[1]))
-            return np.pad(np.pad(plane, lacking, mode="edge" if plane.size else "constant"), _MARGIN)
+            if not plane.size:
+                return
+            rows, columns = plane.shape
+            inner[place, :rows, :columns] = plane
+            inner[place, :rows, columns:] = plane[:, -1:]
+            inner[place, rows:] = inner[place, rows - 1 : rows]
 
-        def coarser(steps: int) -> Plane | None:
-            if level + steps >= len(features):
-                return None
-            plane = features[level + steps][orientation][colour]
-            return fitted(plane.repeat(1 << steps, 0).repeat(1 << steps, 1))
+        def coarser(place: int, steps: int) -> None:
+            if level + steps < len(features):
+                plane = features[level + steps][orientation][colour]
+                enter(place, plane.repeat(1 << steps, 0).repeat(1 << steps, 1))
 
-        others = [
-            coarser(1),
-            fitted(grids[0][colour]) if orientation > 0 else None,
-            fitted(grids[1][colour]) if orientation > 1 else None,
-            fitted(grids[orientation][0]) if colour > 0 else None,
-            fitted(grids[orientation][1]) if colour > 1 else None,
-            coarser(2),
-        ]
-        known = np.zeros((height + 2 * _MARGIN, width + 2 * _MARGIN), np.uint8)
-        return cls((height, width), known, others)
+        coarser(1, 1)
+        for before in range(orientation):
+            enter(2 + before, grids[before][colour])
+        for before in range(colour):
+            enter(4 + before, grids[orientation][before])
+        coarser(6, 2)
+        near = planes[1:6].max(0) > 0
+        busy = _dilate(near, 1)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] | (inner[6] > 0)
+        return cls((height, width), planes, busy)
 
     def learn(self, number: int, features: Plane) -> None:
         """Enter the integers of pass ``number``: their features, as a (rows, columns) picture."""
         row, column = PASSES[number]
-        self.known[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN][row::2, column::2] = features
+        self.planes[0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN][row::2, column::2] = features
 
     def inputs(self, number: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
         """Inputs of the context network in pass ``number``.
 
         Returns:
             Which positions of the pass, as a (rows, columns) picture, have anything but zeros around them,
-            and (that many, FEATURES - BAND_FEATURES) float32 integers for those.
+            and (1 + that many, FEATURES - BAND_FEATURES) float32 integers: zeros, and those positions.
         """
         row, column = PASSES[number]
-        busy = _dilate(self.known, 2)
-        for plane in self.others[:-1]:
-            if plane is not None:
-                busy = busy | _dilate(plane, 1)
-        last = self.others[-1]
-        if last is not None:
-            busy = busy | (last > 0)
-        inner = busy[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN][row::2, column::2]
-        y, x = np.nonzero(inner)
-        stride = self.known.shape[1]
+        busy = self.busy[row::2, column::2]
+        if number:
+            own = _dilate(self.planes[0] > 0, 2)
+            busy = busy | own[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN][row::2, column::2]
+        y, x = np.nonzero(busy)
+        stride = self.planes.shape[2]
         at = (2 * y + row + _MARGIN) * stride + 2 * x + column + _MARGIN
-        blocks = [self.known.reshape(-1)[at[:, None] + _offsets(_WIDE, stride)]]
-        for plane in self.others[:-1]:
-            if plane is None:
-                blocks.append(np.zeros((len(at), len(_NEAR)), np.uint8))
-            else:
-                blocks.append(plane.reshape(-1)[at[:, None] + _offsets(_NEAR, stride)])
-        blocks.append(np.zeros((len(at), 1), np.uint8) if last is None else last.reshape(-1)[at[:, None]])
-        return inner, np.concatenate(blocks, 1).astype(np.float32)
+        known = np.zeros((1 + len(at), _OFFSETS.shape[1]), np.float32)
+        places = at[:, None] + _OFFSETS[0] * self.planes[0].size + _OFFSETS[1] * stride + _OFFSETS[2]
+        known[1:] = self.planes.reshape(-1).take(places)
+        return busy, known
 
 
-def _offsets(places: Sequence[tuple[int, int]], stride: int) -> npt.NDArray[np.int64]:
-    return np.array([dy * stride + dx for dy, dx in places])
+def _offsets() -> npt.NDArray[np.int64]:
+    """Plane, rows and columns from a position to each of its inputs: (3, FEATURES - BAND_FEATURES)."""
+    own = [(0, dy, dx) for dy, dx in _WIDE]
+    others = [(plane, dy, dx) for plane in range(1, 6) for dy, dx in _NEAR]
+    return np.array([*own, *others, (6, 0, 0)]).T
 
 
-def _dilate(plane: Plane, reach: int) -> npt.NDArray[np.bool_]:
-    """Whether anything within ``reach`` rows and columns is not zero; the margin itself is not looked at."""
-    busy = plane > 0
+_OFFSETS = _offsets()
+
+
+def _dilate(busy: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
+    """Whether anything within ``reach`` rows and columns is set."""
     for axis in (0, 1):
         grown = busy.copy()
         for shift in range(1, reach + 1):

@@ -93,7 +93,7 @@ class PyramidModel:
 
     def states(
         self, orientation: int, colour: int, number: int, inputs: Floats, shared: Floats
-    ) -> npt.NDArray[np.intp]:
+    ) -> npt.NDArray[np.uint8]:
         """The distribution that each position selects.
 
         Args:
@@ -109,12 +109,19 @@ class PyramidModel:
         at = (orientation * COLOURS + colour) * len(PASSES) + number
         w = self.layers
         first = w["w1"][at]
-        hidden = inputs @ first[:-BAND_FEATURES] + shared @ first[-BAND_FEATURES:]
-        hidden = np.clip(np.floor(hidden * _SHIFT), 0, _HIDDEN_TOP)
-        hidden = np.clip(np.floor((hidden @ w["w2"][at] + w["b2"][at]) * _SHIFT), 0, _HIDDEN_TOP)
+        hidden = _step(inputs @ first[:-BAND_FEATURES] + shared @ first[-BAND_FEATURES:])
+        hidden = _step(hidden @ w["w2"][at] + w["b2"][at])
         out = np.floor((hidden @ w["w3"][at] + w["b3"][at]) * (_SHIFT / 8) + 0.5)
-        states: npt.NDArray[np.intp] = np.clip(out, 0, STATES - 1).astype(np.intp)
+        states: npt.NDArray[np.uint8] = np.clip(out, 0, STATES - 1).astype(np.uint8)
         return states
+
+
+def _step(sums: Floats) -> Floats:
+    """The activation, in place: a shift, and bounds below and above."""
+    sums *= np.float32(_SHIFT)
+    np.floor(sums, out=sums)
+    np.maximum(sums, 0, out=sums)
+    return np.minimum(sums, _HIDDEN_TOP, out=sums)
 
 
 def load_model(data: bytes) -> PyramidModel:

@@ -104,7 +104,13 @@ def _reconstruct_places(
 @lru_cache(maxsize=16)
 def _filter_layers(model: PyramidModel, device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """Weights (out, in, 3, 3) and biases (out,) of the model's convolutions."""
-    return [(torch.from_numpy(w).to(device), torch.from_numpy(b).to(device)) for w, b in model.filter]
+    layers = [(torch.from_numpy(w).to(device), torch.from_numpy(b).to(device)) for w, b in model.filter]
+    return [(w.contiguous(memory_format=_layout(device)), b) for w, b in layers]
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    # oneDNN takes half the time for float32 when the channels of a pixel lie together; cuDNN does not.
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def apply_filter(pixels: Tensor, step: float, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -114,6 +120,7 @@ def apply_filter(pixels: Tensor, step: float, layers: Sequence[tuple[Tensor, Ten
     """
     height, width = pixels.shape[1:]
     x = filter_inputs(pixels[None], torch.tensor([step], device=pixels.device))
+    x = x.contiguous(memory_format=_layout(pixels.device))
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for weight, bias in layers[:-1]:
             x = torch.relu(F.conv2d(x, weight, bias, padding=1))
@@ -135,8 +142,18 @@ def filter_inputs(pixels: Tensor, steps: Tensor) -> Tensor:
     height, width = pixels.shape[-2:]
     scale = steps[:, None, None, None]
     cells = F.pixel_unshuffle(F.pad(pixels, (0, width % 2, 0, height % 2), mode="replicate"), _CELL)
-    mean = F.avg_pool2d(F.pad(cells, (_AROUND // 2,) * 4, mode="replicate"), _AROUND, 1)
+    padded = F.pad(cells, (_AROUND // 2,) * 4, mode="replicate")
+    mean = _window_sum(_window_sum(padded, -2), -1) / _AROUND**2
     contrast = (cells - mean) * (_CONTRAST_TOP / scale)
     size = contrast.abs().clamp_max(_CONTRAST_TOP)
     level = (torch.log2(scale) - _STEP_CENTRE).expand(-1, 1, *cells.shape[-2:])
     return torch.cat([contrast.clamp(-_CONTRAST_TOP, _CONTRAST_TOP), size, level], 1)
+
+
+def _window_sum(x: Tensor, dim: int) -> Tensor:
+    """Sums of :data:`_AROUND` neighbours along ``dim``; several times as fast as pooling on a CPU."""
+    count = x.shape[dim] - _AROUND + 1
+    total = x.narrow(dim, 0, count) + x.narrow(dim, 1, count)
+    for shift in range(2, _AROUND):
+        total += x.narrow(dim, shift, count)
+    return total

@@ -86,40 +86,51 @@ def synthesise(low: Tensor, details: list[tuple[Tensor, Tensor, Tensor]]) -> Ten
 
 
 def _split(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Low-pass (ceil of half the length) and detail (floor) of ``x`` along ``dim``."""
-    x = x.transpose(dim, -1)
-    if x.shape[-1] == 1:
-        return (x * _R2).transpose(dim, -1), x[..., :0].transpose(dim, -1)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    odd = odd + _STEPS[0] * _around_odd(even, odd.shape[-1])
-    even = even + _STEPS[1] * _around_even(odd, even.shape[-1])
-    odd = odd + _STEPS[2] * _around_odd(even, odd.shape[-1])
-    even = even + _STEPS[3] * _around_even(odd, even.shape[-1])
-    return (even * (_R2 / _GAIN)).transpose(dim, -1), (odd * (_GAIN / _R2)).transpose(dim, -1)
+    """Low-pass (ceil of half the length) and detail (floor) of ``x`` along ``dim``, -1 or -2."""
+    if x.shape[dim] == 1:
+        return x * _R2, x.narrow(dim, 0, 0)
+    even, odd = (part.clone() for part in _phases(x, dim))
+    odd += _around_odd(even, odd.shape[dim], dim).mul_(_STEPS[0])
+    even += _around_even(odd, even.shape[dim], dim).mul_(_STEPS[1])
+    odd += _around_odd(even, odd.shape[dim], dim).mul_(_STEPS[2])
+    even += _around_even(odd, even.shape[dim], dim).mul_(_STEPS[3])
+    return even.mul_(_R2 / _GAIN), odd.mul_(_GAIN / _R2)
 
 
 def _join(low: Tensor, high: Tensor, dim: int) -> Tensor:
-    low, high = low.transpose(dim, -1), high.transpose(dim, -1)
-    if low.shape[-1] + high.shape[-1] == 1:
-        return (low / _R2).transpose(dim, -1)
+    if low.shape[dim] + high.shape[dim] == 1:
+        return low / _R2
     even, odd = low * (_GAIN / _R2), high * (_R2 / _GAIN)
-    even = even - _STEPS[3] * _around_even(odd, even.shape[-1])
-    odd = odd - _STEPS[2] * _around_odd(even, odd.shape[-1])
-    even = even - _STEPS[1] * _around_even(odd, even.shape[-1])
-    odd = odd - _STEPS[0] * _around_odd(even, odd.shape[-1])
-    out = odd.new_empty(*odd.shape[:-1], even.shape[-1] + odd.shape[-1])
-    out[..., 0::2], out[..., 1::2] = even, odd
-    return out.transpose(dim, -1)
+    even -= _around_even(odd, even.shape[dim], dim).mul_(_STEPS[3])
+    odd -= _around_odd(even, odd.shape[dim], dim).mul_(_STEPS[2])
+    even -= _around_even(odd, even.shape[dim], dim).mul_(_STEPS[1])
+    odd -= _around_odd(even, odd.shape[dim], dim).mul_(_STEPS[0])
+    shape = list(even.shape)
+    shape[dim] += odd.shape[dim]
+    out = even.new_empty(shape)
+    for part, phase in zip((even, odd), _phases(out, dim), strict=True):
+        phase.copy_(part)
+    return out
 
 
-def _around_odd(even: Tensor, count: int) -> Tensor:
+def _phases(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Views of the even and the odd samples along ``dim``, -1 or -2."""
+    return (x[..., 0::2], x[..., 1::2]) if dim == -1 else (x[..., 0::2, :], x[..., 1::2, :])
+
+
+def _around_odd(even: Tensor, count: int, dim: int) -> Tensor:
     """Sum of the two even neighbours of each of ``count`` odd samples; the last is mirrored."""
-    right = torch.cat([even[..., 1:], even[..., -1:]], -1)[..., :count]
-    return even[..., :count] + right
+    length = even.shape[dim]
+    inner = even.narrow(dim, 0, length - 1) + even.narrow(dim, 1, length - 1)
+    if length > count:
+        return inner
+    return torch.cat([inner, even.narrow(dim, length - 1, 1) * 2], dim)
 
 
-def _around_even(odd: Tensor, count: int) -> Tensor:
+def _around_even(odd: Tensor, count: int, dim: int) -> Tensor:
     """Sum of the two odd neighbours of each of ``count`` even samples; the ends are mirrored."""
-    left = torch.cat([odd[..., :1], odd], -1)[..., :count]
-    right = torch.cat([odd, odd[..., -1:]], -1)[..., :count]
-    return left + right
+    length = odd.shape[dim]
+    parts = [odd.narrow(dim, 0, 1) * 2, odd.narrow(dim, 0, length - 1) + odd.narrow(dim, 1, length - 1)]
+    if count > length:
+        parts.append(odd.narrow(dim, length - 1, 1) * 2)
+    return torch.cat(parts, dim)
