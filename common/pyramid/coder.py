@@ -123,7 +123,8 @@ Coder = _Sink | _Source
 
 def _code_details(coder: Coder, model: PyramidModel, grids: Grids, step: float, residual: bool) -> None:
     """Code, or fill in, all detail grids of ``grids``: magnitudes first, then their signs."""
-    features = [[magnitudes(grid) for grid in level] for level in grids.details]
+    # Filled as the grids are coded.
+    features = [[np.zeros(grid.shape, np.uint8) for grid in level] for level in grids.details]
     for level, colour, orientation in grid_order(len(features)):
         grid = grids.details[level][orientation][colour]
         if not grid.size:

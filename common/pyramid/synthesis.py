@@ -123,7 +123,7 @@ def apply_filter(pixels: Tensor, step: float, layers: Sequence[tuple[Tensor, Ten
     x = x.contiguous(memory_format=_layout(pixels.device))
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         for weight, bias in layers[:-1]:
-            x = torch.relu(F.conv2d(x, weight, bias, padding=1))
+            x = F.conv2d(x, weight, bias, padding=1).relu_()
         x = F.conv2d(x, *layers[-1], padding=1)
     return pixels + F.pixel_shuffle(x, _CELL)[0, :, :height, :width] * (step / _CONTRAST_TOP)
 
