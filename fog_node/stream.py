@@ -14,8 +14,10 @@ __all__ = ["Stream", "keyframe_gain_db"]
 
 SURE_SHARE = 0.5
 """A reference below this share of the last still is taken without encoding the frame as a still, too."""
-FIRST_LIFE = 4.0
+FIRST_LIFE = 6.0
 """Frames that a keyframe is taken to last before that is known."""
+SHORT_LIFE = 2.0
+"""Frames of a keyframe that is worth no more than a still: it serves one other."""
 NEWEST_LIFE = 0.5
 """Weight of the newest keyframe in the mean life of a device's keyframes."""
 
@@ -72,7 +74,7 @@ def keyframe_gain_db(life: float | None, per_doubling: float, most: float) -> fl
 
     Args:
         life: Mean number of frames of a keyframe; None when it is not known yet.
-        per_doubling: For each doubling of the life.
+        per_doubling: For each doubling of the life beyond two frames.
         most: At most this.
     """
-    return min(most, per_doubling * math.log2(max(1.0, FIRST_LIFE if life is None else life)))
+    return min(most, per_doubling * math.log2(max(1.0, (FIRST_LIFE if life is None else life) / SHORT_LIFE)))

@@ -30,13 +30,13 @@ class StreamSettings(Settings):
         32, ge=16, le=128, description="pixels between the nodes of a motion field: 16, 32, 64 or 128"
     )
     gain_db: float = Field(
-        0.5,
+        1.0,
         ge=0,
         le=6,
         description="how far above the target a keyframe aims, dB for each doubling of the number of frames "
-        "that the device's keyframes last",
+        "that the device's keyframes last, from two",
     )
-    most_gain_db: float = Field(2.0, ge=0, le=12, description="at most so far above the target, dB")
+    most_gain_db: float = Field(3.0, ge=0, le=12, description="at most so far above the target, dB")
     devices: int = Field(
         64, ge=1, le=10_000, description="devices whose keyframe is held in memory, about 6 MB each"
     )

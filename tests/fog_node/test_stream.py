@@ -68,6 +68,12 @@ def test_the_mean_life_of_keyframes_follows_the_camera():
     assert 2.5 < stream.life < 3.5
 
 
-@pytest.mark.parametrize(("life", "db"), [(None, 1.0), (1.0, 0.0), (4.0, 1.0), (64.0, 2.0)])
+@pytest.mark.parametrize(("life", "db"), [(1.0, 0.0), (2.0, 0.0), (4.0, 0.5), (8.0, 1.0), (64.0, 2.0)])
 def test_keyframes_that_last_aim_higher(life, db):
     assert keyframe_gain_db(life, 0.5, 2.0) == db
+
+
+def test_a_keyframe_whose_life_is_not_known_aims_higher_than_one_of_a_moving_camera():
+    assert (
+        keyframe_gain_db(2.0, 0.5, 2.0) < keyframe_gain_db(None, 0.5, 2.0) < keyframe_gain_db(30.0, 0.5, 2.0)
+    )
