@@ -83,7 +83,7 @@ BACKGROUND = LadderSettings(
     ),
     weight_bits=8,
     outer_bits=16,
-    steps=3000,
+    steps=5000,
     rounds=6,
     rung_gain_db=1.0,
     pixels=1024,
@@ -130,7 +130,7 @@ class EncoderSettings(Settings):
         8, ge=1, le=256, description="frames fitted together; bounds the encoder's memory"
     )
     time_budget_s: float = Field(
-        30.0, gt=0, le=86_400, description="wall-clock seconds a frame, on average over a batch, at most"
+        40.0, gt=0, le=86_400, description="wall-clock seconds a frame, on average over a batch, at most"
     )
     w0: float = Field(30.0, gt=0, le=1000, description="frequency factor of the sine layers")
     warm_start: bool = Field(

@@ -18,7 +18,7 @@ from common.inr.siren import Architecture
 
 __all__ = ["background_rung", "jpeg_bytes_for", "object_rung", "rung_for_bytes"]
 
-PARAMETERS_PER_PIXEL_DB = 0.05
+PARAMETERS_PER_PIXEL_DB = 0.04
 """Parameters of an object's network for each pixel of its box and dB of quality that it must add."""
 BITS_PER_PARAMETER = 4.0
 """What a parameter takes at the default rate weight, roughly."""
@@ -47,7 +47,7 @@ def jpeg_bytes_for(image: Rgb, psnr: float) -> int:
 
 def background_rung(image: Rgb, psnr: float, sizes: Sequence[Architecture]) -> int:
     """Index of the size to start a background from."""
-    return _closest(16_000 * (max(0, jpeg_bytes_for(image, psnr) - EMPTY_JPEG) / 6_500) ** 1.3, sizes)
+    return _closest(14_500 * (max(0, jpeg_bytes_for(image, psnr) - EMPTY_JPEG) / 6_500) ** 1.3, sizes)
 
 
 def rung_for_bytes(payload_bytes: int, sizes: Sequence[Architecture]) -> int:
