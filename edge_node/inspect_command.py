@@ -10,6 +10,7 @@ from typing import Any
 from common.bitstream import Background, ImageFile, Network, Packet, Pyramid, Reference
 from common.bitstream.image_payload import encode_image
 from common.bitstream.network_payload import encode_network
+from common.bitstream.reference_payload import encode_reference
 from common.cli import add_json, print_json
 from common.errors import PacketError, PacketFormatError
 from edge_node.packet_files import find_packets, read_packet
@@ -77,9 +78,15 @@ def _content(content: Background) -> dict[str, Any]:
         case ImageFile():
             return {"kind": content.codec, "size": content.codec, "bytes": len(encode_image(content))}
         case Reference():
-            updates = sum(len(update.content.data) for update in content.updates)
             name = content.packet.hex()
-            return {"kind": "reference", "size": f"of {name[:16]}", "keyframe": name, "bytes": updates}
+            return {
+                "kind": "reference",
+                "size": f"of {name[:16]}",
+                "keyframe": name,
+                "moved": content.homography is not None or content.motion is not None,
+                "updates": len(content.updates),
+                "bytes": len(encode_reference(content)),
+            }
 
 
 def _sentence(entry: dict[str, Any]) -> str:

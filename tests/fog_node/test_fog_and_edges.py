@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from common.bitstream import decode_packet
+from common.inr.decode import compose_packets
 from common.store import open_edge_store, open_fog_store
 from common.store.records import RecordKind
 from tests.node_processes import Deployment, write_frames
@@ -334,6 +335,27 @@ def test_the_real_encoder_turns_frames_into_packets_that_decode(deployment, tmp_
         packets = [decode_packet(data) for _, data in view.packets_after(0, 10)]
     assert [packet.identity.number for packet in packets] == [0, 1]
     assert [len(packet.boxes) for packet in packets] == [1, 1]
+
+
+def test_a_stream_of_the_real_encoder_decodes_at_an_edge_that_fetched_its_keyframe(
+    deployment, tmp_path, photo
+):
+    encoder = {"profile": "pyramid", "width": 160, "background_psnr": 24, "object_psnr": 26}
+    deployment.start_fog(workers={"module": "fog_node.encoder_worker", "threads": 1}, encoder=encoder)
+    one = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001", "002"])]).start()
+    one.wait_for(lambda s: s["inbox"]["packet"] == 3, "3 packets", 120)
+    assert deployment.fog.terminate() == 0
+    with open_fog_store(deployment.fog.store) as store:
+        assert store.trim(1) == 0, "the others refer to the first"
+    deployment.fog.start()
+    two = deployment.edge("two", upload=False).start()
+    two.wait_for(lambda s: s["inbox"]["packet"] == 2 and s["waiting_for_keyframe"] == 0, "the keyframe")
+    assert two.terminate() == 0
+    with open_edge_store(two.store, two.keys.public) as store, store.training_view() as view:
+        packets = [decode_packet(data) for _, data in view.packets_after(0, 10)]
+        (digest,) = {packet.keyframe for packet in packets}
+        keyframes = {digest: decode_packet(view.packet(digest))}
+    assert compose_packets(packets, keyframes=keyframes).shape == (2, 3, packets[0].height, 160)
 
 
 def test_a_busy_encoder_does_not_hold_up_the_end(deployment, tmp_path, photo):
