@@ -1,0 +1,1 @@
+"""The event simulation of a deployment: see docs/simulator.md."""

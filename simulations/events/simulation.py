@@ -1,0 +1,234 @@
+"""One simulation from its scenario to what it measured."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from common.node.training_rounds import RoundRules
+from simulations.events.arrivals import arrival_times
+from simulations.events.capacity import ALWAYS, Capacity, capacities
+from simulations.events.channel import Lane, Medium, OwnLane, SharedLane
+from simulations.events.device import Device, Recording
+from simulations.events.direct import Direct
+from simulations.events.engine import Engine
+from simulations.events.figures import Timeline
+from simulations.events.fog import Fog
+from simulations.events.frames import FrameColumns
+from simulations.events.learner import Learner
+from simulations.events.replay import Replay, read_replay
+from simulations.events.run_state import RunState
+from simulations.events.scenario import EventScenario, GroupSettings
+from simulations.events.sizes import Sizes, draw_sizes, sizes_of
+
+__all__ = ["Outcome", "Performance", "simulate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What the simulation itself took.
+
+    Attributes:
+        wall_s, cpu_s: Seconds of building and running.
+        peak_rss_bytes: Most memory of this process so far.
+        events: Events run.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A simulation that has ended.
+
+    Attributes:
+        run: What was measured.
+        devices: All devices, by number.
+        places: Devices of each fog.
+        fogs: The fogs; empty when serverless.
+        audience: By a device's number: those that want its frames, itself included when it gets its own back.
+        sizes: Where packet sizes came from, in words.
+        performance: What it took.
+    """
+
+    run: RunState
+    devices: tuple[Device, ...]
+    places: tuple[tuple[Device, ...], ...]
+    fogs: tuple[Fog, ...]
+    audience: dict[int, tuple[Device, ...]]
+    sizes: str
+    performance: Performance
+
+
+def simulate(scenario: EventScenario, folder: Path) -> Outcome:
+    """Run a scenario; the same scenario gives the same outcome, but for its performance.
+
+    Args:
+        scenario: What to simulate.
+        folder: Where its relative paths start.
+
+    Raises:
+        ConfigError: A table, trace or replay that it names cannot be used.
+    """
+    wall, cpu = time.perf_counter(), time.process_time()
+    horizon = scenario.horizon_s
+    run = RunState(scenario, Engine(), FrameColumns(), Timeline(scenario.sample_s, horizon))
+    builder = _Builder(run, folder)
+    devices = builder.devices()
+    places = tuple(
+        tuple(device for device in devices if device.number in numbers) for numbers in builder.places(devices)
+    )
+    audience = {number: wanted for place in places for number, wanted in _audience(place).items()}
+    fogs: list[Fog] = []
+    for place in places:
+        if scenario.policy.strategy == "serverless":
+            Direct(run, place, audience).start()
+        else:
+            fogs.append(Fog(run, place, audience))
+            fogs[-1].start()
+    for device in devices:
+        device.start()
+    # The heap's entries form no cycles: looking for some took a tenth of the time.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        run.engine.run(horizon)
+    finally:
+        if collects:
+            gc.enable()
+    for device in devices:
+        device.settle(horizon)
+        if device.learner is not None:
+            run.finished = max(run.finished, device.learner.finished)
+    performance = Performance(
+        time.perf_counter() - wall, time.process_time() - cpu, peak_rss_bytes(), run.engine.events
+    )
+    return Outcome(run, devices, places, tuple(fogs), audience, builder.source, performance)
+
+
+def peak_rss_bytes() -> int:
+    """Most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Bytes on macOS, kibibytes elsewhere.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Builder:
+    """Makes the devices of a scenario, each with its own random numbers, links and media."""
+
+    def __init__(self, run: RunState, folder: Path) -> None:
+        self._run = run
+        self._folder = folder
+        self._scenario = run.scenario
+        self._replay: Replay | None = None
+        self._sizes: Sizes | None = None
+        if run.scenario.replay is not None:
+            self._replay = read_replay(run.scenario.resolved(run.scenario.replay.path, folder))
+            self.source = self._replay.source
+        else:
+            self._sizes = sizes_of(run.scenario.codec, folder)
+            self.source = self._sizes.source
+        self._media: dict[tuple[str, int], Medium] = {}
+        self._shares: dict[str, Capacity] = {
+            medium.name: capacities(medium.changes, None, folder, f"the medium {medium.name!r}")[0]
+            for medium in run.scenario.media
+        }
+
+    def devices(self) -> tuple[Device, ...]:
+        """Every device, group after group."""
+        scenario = self._scenario
+        total = sum(group.count for group in scenario.groups)
+        seeds = iter(np.random.SeedSequence(scenario.seed).spawn(total))
+        devices: list[Device] = []
+        for group in scenario.groups:
+            owner = f"the link of group {group.name!r}"
+            up, down = ALWAYS, ALWAYS
+            if group.link.medium is None:
+                up, down = capacities(group.link.changes, group.link, self._folder, owner)
+            for member in range(group.count):
+                place = member % scenario.fog.count
+                name = f"{group.name}-{member:0{len(str(group.count - 1))}d}"
+                generator = np.random.default_rng(next(seeds))
+                lanes = self._lanes(group, place, up, down)
+                times, recordings = self._recordings(group, len(devices), generator)
+                device = Device(self._run, len(devices), name, group, *lanes, times, recordings)
+                if group.learns:
+                    device.learner = self._learner()
+                devices.append(device)
+        return tuple(devices)
+
+    def places(self, devices: Sequence[Device]) -> list[set[int]]:
+        """Numbers of the devices of each fog."""
+        places: list[set[int]] = [set() for _ in range(self._scenario.fog.count)]
+        numbers = iter(device.number for device in devices)
+        for group in self._scenario.groups:
+            for member in range(group.count):
+                places[member % len(places)].add(next(numbers))
+        return places
+
+    def _lanes(self, group: GroupSettings, place: int, up: Capacity, down: Capacity) -> tuple[Lane, Lane]:
+        engine, name = self._run.engine, group.link.medium
+        if name is None:
+            return OwnLane(engine, up), OwnLane(engine, down)
+        medium = self._media.get((name, place))
+        if medium is None:
+            medium = self._media[name, place] = Medium(engine, self._shares[name])
+        return SharedLane(engine, medium), SharedLane(engine, medium)
+
+    def _recordings(
+        self, group: GroupSettings, number: int, generator: np.random.Generator
+    ) -> tuple[Iterator[float], Iterator[Recording]]:
+        scenario = self._scenario
+        if group.arrivals.kind == "none":
+            return iter(()), iter(())
+        times = arrival_times(group.arrivals, scenario.duration_s, generator)
+        if self._replay is not None and scenario.replay is not None:
+            known, recordings = self._replay.device(number)
+            if scenario.replay.arrivals:
+                times = iter([time for time in known if time < scenario.duration_s])
+            return times, chain(recordings)
+        if self._sizes is None:
+            return times, iter(())
+        return times, draw_sizes(group, self._sizes, generator)
+
+    def _learner(self) -> Learner:
+        training = self._scenario.training
+
+        def seconds(frames: int) -> float:
+            decoding = 0.0
+            if training.decode_frames_per_s is not None:
+                decoding = frames * training.epochs / training.decode_frames_per_s
+            return decoding + training.edge_s
+
+        rules = RoundRules(training.first_frames, training.new_frames, training.max_rounds)
+        return Learner(
+            self._run.engine, rules, start_s=training.start_s, round_s=seconds, on_trained=lambda *_: None
+        )
+
+
+def _audience(place: Sequence[Device]) -> dict[int, tuple[Device, ...]]:
+    """By a device's number: those of the same fog that want its frames."""
+    wanting = {
+        group: tuple(
+            device for device in place if "*" in device.group.receives or group in device.group.receives
+        )
+        for group in {device.group.name for device in place}
+    }
+    audience: dict[int, tuple[Device, ...]] = {}
+    for device in place:
+        wanted = wanting[device.group.name]
+        if not device.group.own_returned:
+            wanted = tuple(other for other in wanted if other is not device)
+        audience[device.number] = wanted
+    return audience
