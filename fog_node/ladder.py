@@ -29,7 +29,7 @@ LANDED_DB = 0.05
 """A network this little above its target is done: another round would save about 2 % of its bytes."""
 LANDED_SHARE = 0.97
 """A network that has so much of its bytes used is done."""
-LANDINGS = 3
+LANDINGS = 4
 """Landings of a network at most."""
 SHIFT_PER_DB = 1.0
 """ln of the factor of the steps that takes one decibel from a network; then its own landings tell."""
