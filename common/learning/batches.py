@@ -88,14 +88,31 @@ def decode_batch(
 def _images(
     store: ResidentStore, rows: Tensor, content: Tensor, imgsz: int, supersample: int, chunk: int | None
 ) -> Tensor:
+    raster = rows[:, 0] == RASTER
+    if not bool(raster.any()):
+        return _vector_images(store, rows, content, imgsz, supersample, chunk)
+    img = torch.full((len(rows), 3, imgsz, imgsz), FILL, dtype=torch.uint8, device=store.device)
+    if not bool(raster.all()):
+        vectors = ~raster
+        made = _vector_images(store, rows[vectors], content[vectors], imgsz, supersample, chunk)
+        img[vectors.to(store.device)] = made
+    members = raster.nonzero()[:, 0].tolist()
+    for place, image in store.rasters.images(rows[raster, 1].tolist()):
+        top, left, height, width = content[members[place]].tolist()
+        shown = resize(image, (height * supersample, width * supersample))
+        img[members[place], :, top : top + height, left : left + width] = _to_bytes(shown, supersample)
+    return img
+
+
+def _vector_images(
+    store: ResidentStore, rows: Tensor, content: Tensor, imgsz: int, supersample: int, chunk: int | None
+) -> Tensor:
     side = imgsz * supersample
     canvas = Canvas(
         side, side, (content * supersample).to(store.device), rows[:, 6:].to(store.device), FILL / 255
     )
     backgrounds = []
     for index, members in _grouped(rows[:, 0]):
-        if index == RASTER:
-            continue
         group, table = store.group(index)
         stack = group.dequantize(table.places(rows[members, 1]).to(store.device))
         backgrounds.append(BackgroundPart(stack, members.to(store.device)))
@@ -108,16 +125,15 @@ def _images(
         stack = group.dequantize(table.places(mine[:, 1]).to(store.device))
         columns = (image[members], mine[:, 2:6], scales[members], mine[:, 6])
         objects.append(ObjectPart(stack, *(c.to(store.device) for c in columns)))
-    pixels = compose(canvas, backgrounds, objects, chunk)
-    rasters = (rows[:, 0] == RASTER).nonzero()[:, 0].tolist()
-    for place, image in store.rasters.images([int(rows[member, 1]) for member in rasters]):
-        top, left, height, width = (content[rasters[place]] * supersample).tolist()
-        shown = resize(image, (height, width))
-        pixels[rasters[place], :, top : top + height, left : left + width] = shown
+    return _to_bytes(compose(canvas, backgrounds, objects, chunk), supersample).contiguous()
+
+
+def _to_bytes(pixels: Tensor, supersample: int) -> Tensor:
+    """Float RGB (..., height * supersample, width * supersample) to bytes (..., height, width)."""
     if supersample > 1:
         # Clamp first: what is averaged is what would be shown.
         pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)
-    return to_bytes(pixels).contiguous()
+    return to_bytes(pixels)
 
 
 def _grouped(groups: Tensor) -> list[tuple[int, Tensor]]:
