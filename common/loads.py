@@ -35,8 +35,10 @@ class Slowest:
         seconds = amount / rate
         if seconds > self.seconds:
             self.seconds, self.device = seconds, device
-        if frames > 0:
-            self.one = max(self.one, seconds / max(frames, 1.0))
+        if frames:
+            one = seconds / frames if frames > 1 else seconds
+            if one > self.one:
+                self.one = one
 
 
 @dataclass(slots=True)
@@ -145,11 +147,14 @@ class Loads:
         frames = wanted_frames = 0.0
         known = True
         self._by_medium: dict[str, float] = {}
+        self._bytes: list[tuple[float, float]] = []
         default = deployment.rates.link
         for device, count in self._groups:
             known = known and bool(device.frames or not device.jpeg_bytes)
-            jpeg = (device.jpeg_bytes + over_up * device.frames) * count
-            packet = (deployment.packet_bytes(device) + over_packet * device.frames) * count
+            jpeg = device.jpeg_bytes + over_up * device.frames
+            packet = deployment.packet_bytes(device) + over_packet * device.frames
+            self._bytes.append((jpeg, packet))
+            jpeg, packet = jpeg * count, packet * count
             recorded.append(jpeg)
             wanted.append(jpeg * device.receivers)
             once.append(packet)
@@ -191,13 +196,13 @@ class Loads:
         weights = deployment.detector_sent() if self._weights_share else 0.0
         edge_up, edge_down = self.edge.up, self.edge.down
         less_up, less_down = self.serverless.up, self.serverless.down
-        for device, count in self._groups:
+        for (device, count), (jpeg, packet) in zip(self._groups, self._bytes, strict=True):
             link, name = device.link or default, device.name
             up = default.up if link.uplink_bytes_per_s is None else link.up
             down = default.down if link.downlink_bytes_per_s is None else link.down
-            self.latency_s = max(self.latency_s, link.latency_s)
+            if link.latency_s > self.latency_s:
+                self.latency_s = link.latency_s
             frames = device.frames
-            jpeg = device.jpeg_bytes + over_up * frames
             outgoing = jpeg * device.receivers
             if not device.learns:
                 incoming = packets = frames_in = 0.0
@@ -213,7 +218,7 @@ class Loads:
             learned = frames_in
             packet_frames = frames_in
             if device.own_returned:
-                packets += deployment.packet_bytes(device) + over_packet * frames
+                packets += packet
                 packet_frames += frames
                 learned += frames
             if link.medium:

@@ -25,7 +25,7 @@ from common.node.status_file import write_status
 from common.store import open_edge_store
 from common.wire import keys
 from common.wire.framing import decode, encode
-from common.wire.messages import Error, ErrorCode, Message, Ping, Welcome
+from common.wire.messages import Error, ErrorCode, Message, Ping, Pong, Welcome
 from common.wire.sockets import edge_socket
 from edge_node.connection import Connection, Phase, Step
 from edge_node.node import EdgeNode
@@ -199,6 +199,8 @@ class EdgeDaemon:
                     self._fail()
                     return
         if self._connection.phase is Phase.OPEN:
+            if isinstance(message, Pong):
+                self.node.latency.answered(time.monotonic())
             self.node.received(message, size)
 
     def _perform(self, steps: list[Step]) -> None:
@@ -211,6 +213,7 @@ class EdgeDaemon:
                         self._connection.greeted(time.monotonic())
                 case Step.PING:
                     self._send(Ping())
+                    self.node.latency.asked(time.monotonic())
                 case Step.CLOSE:
                     self._close_socket()
                     self.node.disconnected()

@@ -16,6 +16,7 @@ from common.errors import MessageError, WireError
 from common.frame import Frame
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
+from common.node.latency_meter import LatencyMeter
 from common.node.mailbox import Mailbox
 from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
@@ -58,6 +59,9 @@ __all__ = ["EdgeNode"]
 RETRY_S = 2.0
 """Seconds before what the fog refused for now, or the store could not do, is tried again."""
 
+LEAST_BYTES = 16_384
+"""Bytes that must be under way together for their time to tell the link's rate."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +96,9 @@ class EdgeNode:
         self._open_at: float | None = None
         self._last_refusal = ""
         self._failures: dict[str, str] = {}
-        self._up = RateMeter()
-        self._down = RateMeter()
+        self._up = RateMeter(least_bytes=LEAST_BYTES)
+        self._down = RateMeter(least_bytes=LEAST_BYTES)
+        self.latency = LatencyMeter()
         wire, fetch = settings.wire, settings.fetch
         self.uploading = Uploading(
             window_frames=wire.upload_window_frames,
@@ -185,6 +190,9 @@ class EdgeNode:
     def disconnected(self) -> None:
         """The session has ended."""
         self._welcome = self._open_at = None
+        self.latency.reset()
+        self._up.end()
+        self._down.end()
         self.uploading.closed()
         self.receiving.closed()
         self._fetcher.cancel()
@@ -245,8 +253,10 @@ class EdgeNode:
         return Report(
             decode_frames_per_second=_positive(metrics.get("decode_frames_per_second")),
             training_seconds=_positive(metrics.get("seconds")),
+            training_frames_per_second=_positive(metrics.get("training_frames_per_second")),
             uplink_bytes_per_second=self._up.bytes_per_second(),
             downlink_bytes_per_second=self._down.bytes_per_second(),
+            latency_seconds=self.latency.seconds(),
             frames_recorded=outbox.recorded,
             map50=_share(metrics.get("map50")),
             map50_95=_share(metrics.get("map50_95")),
@@ -290,6 +300,7 @@ class EdgeNode:
             "originals_fetched": self._store.original_count(),
             "uplink_bytes_per_s": self._up.bytes_per_second(),
             "downlink_bytes_per_s": self._down.bytes_per_second(),
+            "latency_s": self.latency.seconds(),
             **self.learner.status(),
         }
 

@@ -20,7 +20,8 @@ from common.node.mailbox import Mailbox
 from common.store.contract import FogStore
 from common.store.records import CommitOutcome, LogPage, PendingFrame, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
-from common.wire.messages import Message, RecordMessage
+from common.wire.messages import Message, Pull, RecordMessage
+from fog_node.downlinks import Downlinks
 from fog_node.encoder_messages import BatchEncoded, StartEncoder
 from fog_node.encoding import (
     Assign,
@@ -36,6 +37,7 @@ from fog_node.learner import Learner
 from fog_node.log_count import LogCount
 from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
+from fog_node.sessions import Session
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
 from fog_node.worker_pool import WorkerPool
@@ -112,7 +114,13 @@ class FogNode:
             ),
         )
         training = settings.training
-        self._planner = Planner(settings.planner, training, epochs=training.detector.epochs)
+        self._planner = Planner(
+            settings.planner,
+            training,
+            epochs=training.detector.epochs,
+            batch_frames=encoder.batch_frames,
+        )
+        self._downlinks = Downlinks(settings.planner.packet_overhead_bytes)
         self._planner.tallies = self._figures.tallies
         self._learner = Learner(
             training,
@@ -149,10 +157,17 @@ class FogNode:
             # It was let in by a list that is newer than the last look at it.
             self.check_rights()
         before = self.state.sessions.get(key)
-        self.perform(self.state.received(routing_id, key, message, time.monotonic()))
+        in_flight = _in_flight(before)
+        now = time.monotonic()
+        self.perform(self.state.received(routing_id, key, message, now))
         session = self.state.sessions.get(key)
         if session is None:
             return
+        if session is not before:
+            self._downlinks.gone(key)
+        elif isinstance(message, Pull):
+            records, size = _in_flight(session)
+            self._downlinks.confirmed(key, in_flight[0] - records, in_flight[1] - size, records, now)
         if session is not before:
             _log.info("edge %s is connected", key)
         if session.report is not None:
@@ -166,6 +181,7 @@ class FogNode:
         self.perform(self.state.tick(now))
         for key in before - set(self.state.sessions):
             _log.info("edge %s is silent and counts as gone", key)
+            self._downlinks.gone(key)
         self._learner.tick(now)
 
     def check_rights(self) -> None:
@@ -183,16 +199,21 @@ class FogNode:
             for key in set(self.state.rights) - set(rights):
                 _log.info("key %s was taken off the allow list", key)
                 self._planner.reports.pop(key, None)
+                self._downlinks.forget(key)
             self.perform(self.state.rights_changed(rights))
 
     def plan(self) -> None:
         """Ask the planner again, tell the edges, and let the trainer know whether it is its turn."""
-        self._planner.subscribers = {key: session.devices for key, session in self.state.sessions.items()}
+        sessions = self.state.sessions
+        self._planner.subscribers = {key: session.devices for key, session in sessions.items()}
+        self._planner.downlinks = {key: self._downlinks.rate(key) for key in sessions}
+        self._planner.names = {key: device.name for key, device in self.state.rights.items()}
         workers = max(1, self._settings.workers.workers)
         if self._figures.packets:
             self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers
-        if self._log_count.ended and self._planner.update() and self._planner.newest is not None:
-            _log.info("plan: %s", self._planner.newest.sentence)
+            self._planner.trained_share = self._figures.trainable / self._figures.packets
+        if self._log_count.ended and self._planner.update():
+            _log.info("plan: %s", self._planner.sentence())
         message = self._planner.message()
         if message is not None:
             self.perform(self.state.plan_changed(message))
@@ -226,6 +247,7 @@ class FogNode:
                 "held_position": session.window.held,
                 "sent_position": session.window.through,
                 "software": session.software,
+                "downlink_bytes_per_s": self._downlinks.rate(key),
             }
         return {
             "key": self._key,
@@ -300,6 +322,9 @@ class FogNode:
             for sentence in page.damaged:
                 _log.error("%s", sentence)
             self.perform(self.state.page_read(request.session, page))
+            session = self.state.session(request.session)
+            if session is not None:
+                self._downlinks.sent(session.key, session.window.records_in_flight, time.monotonic())
 
         def failed(error: Exception) -> None:
             _log.error("the log cannot be read: %s", error)
@@ -388,3 +413,8 @@ class FogNode:
 
     def _rights(self) -> dict[str, Device]:
         return {device.key: device for device in self._allow.devices}
+
+
+def _in_flight(session: Session | None) -> tuple[int, int]:
+    """(records, payload bytes) on their way to an edge."""
+    return (0, 0) if session is None else (session.window.records_in_flight, session.window.bytes_in_flight)

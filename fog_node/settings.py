@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
+import pydantic
 from pydantic import Field
 
 from common.config import Settings
+from common.energy_settings import EnergySettings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
@@ -89,8 +91,22 @@ class FogTrainingSettings(Settings):
 class PlannerSettings(Settings):
     """What the communication model is told beyond what the daemon measures."""
 
-    decide_by: Literal["auto", "bytes", "seconds"] = Field(
-        "auto", description="what decides; auto: seconds once every rate was measured, else bytes"
+    decide_by: Literal["auto", "bytes", "seconds", "joules"] = Field(
+        "auto",
+        description="what decides: bytes, seconds, joules; auto: seconds once every rate was measured, else "
+        "bytes",
+    )
+    switch_margin: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share by which another place to train must be cheaper to replace the present one",
+    )
+    switch_plans: int = Field(
+        3,
+        ge=1,
+        le=10_000,
+        description="plans in a row in which it must be so, so that noise does not move the training",
     )
     interval_s: float = Field(10.0, ge=0.1, le=86_400, description="seconds between two plans")
     min_frames: int = Field(
@@ -109,9 +125,48 @@ class PlannerSettings(Settings):
         description="bytes of a detector until one was published (YOLOv8n, 16 bit)",
     )
     rounds: int = Field(1, ge=1, le=10**6, description="rounds R in which a fog would send its detector")
+    changed_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of a detector's bytes that rounds after the first send; 1: the whole detector",
+    )
     shared_medium: bool = Field(
         False, description="whether all edges share one channel that carries one direction at a time"
     )
+    fog_uplink_bytes_per_s: float | None = Field(
+        None,
+        ge=1e-3,
+        le=1e15,
+        description="what the fog's connection takes from all edges together, bytes a second; null: enough",
+    )
+    fog_downlink_bytes_per_s: float | None = Field(
+        None,
+        ge=1e-3,
+        le=1e15,
+        description="what it sends to all edges together, bytes a second; null: enough",
+    )
+    upload_overhead_bytes: float = Field(
+        200.0,
+        ge=0,
+        le=1e6,
+        description="bytes beside the image in the message of a frame (measured with one box: 194)",
+    )
+    packet_overhead_bytes: float = Field(
+        470.0,
+        ge=0,
+        le=1e6,
+        description="bytes beside the packet in its message (measured with one box: 468)",
+    )
+    energy: EnergySettings | None = Field(
+        None, description="what the nodes draw, needed to decide by joules; null: joules are not asked for"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _joules_need_energy(self) -> Self:
+        if self.decide_by == "joules" and self.energy is None:
+            raise ValueError("decide_by is joules, but energy is null; give the energy of the nodes")
+        return self
 
 
 class FogSettings(Settings):

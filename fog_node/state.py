@@ -81,6 +81,10 @@ class FogState:
         """The sessions by key."""
         return self._sessions
 
+    def session(self, number: int) -> Session | None:
+        """The session of this number, if it has not ended."""
+        return self._numbers.get(number)
+
     @property
     def rights(self) -> Mapping[str, Device]:
         """The rights in force by key."""

@@ -146,6 +146,12 @@ class NodeTrainer:
             "weights_bytes": size,
             "curve": str(self._write_curve(result)),
         }
+        if result.decode_frames_per_second is not None:
+            metrics["decode_frames_per_second"] = result.decode_frames_per_second
+        bounded = self.settings.max_steps is not None or self.settings.max_seconds is not None
+        if result.training_frames_per_second is not None and not bounded:
+            # Of a round that a limit cuts short, the frames do not tell the length.
+            metrics["training_frames_per_second"] = result.training_frames_per_second
         discard_checkpoint(self._work_dir)
         return Outcome(decision, path, metrics)
 

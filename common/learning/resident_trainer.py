@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from common.errors import LearningError
 from common.learning.batches import TrainingBatch, decode_batch
 from common.learning.checkpoint import CHECKPOINT, Checkpoint, load_optimizer, write_checkpoint
+from common.learning.decode_meter import DecodeMeter
 from common.learning.detector import Detector
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
@@ -52,6 +54,7 @@ class ResidentLoader:
         self.epoch = 0
         self.left = 0
         """Batches still to come in this epoch."""
+        self.decoding = DecodeMeter(sampler.store.device)
         self._settings = settings
 
     def __len__(self) -> int:
@@ -62,9 +65,15 @@ class ResidentLoader:
         self.left = len(self)
         for frames, flip in self.sampler.epoch(self.epoch):
             self.left -= 1
-            yield decode_batch(
-                self.sampler.store, frames, settings.imgsz, flip=flip, supersample=settings.supersample
+            decode = partial(
+                decode_batch,
+                self.sampler.store,
+                frames,
+                settings.imgsz,
+                flip=flip,
+                supersample=settings.supersample,
             )
+            yield self.decoding.measure(len(frames), decode)
 
     def reset(self) -> None:
         """Nothing is kept between epochs."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from common.errors import LearningError
-from common.learning.checkpoint import CHECKPOINT, read_checkpoint
+from common.learning.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
 from common.learning.detector import load_detector, snapshot
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.weights import DetectorWeights, encode_weights
 from common.learning.yolo_environment import prepare_yolo
+
+if TYPE_CHECKING:
+    # Importing it imports Ultralytics, which must be prepared first.
+    from common.learning.resident_trainer import ResidentTrainer
 
 __all__ = ["LOSS_NAMES", "TrainingResult", "discard_checkpoint", "round_identity", "train"]
 
@@ -35,6 +40,8 @@ class TrainingResult:
         seconds: Time in training steps, decoding included, evaluation excluded.
         curve: (steps, 3) float32: box, class and distribution loss of every step.
         interrupted: Stopped by ``should_stop``; the checkpoint is kept and the same training goes on from it.
+        decode_frames_per_second: Frames decoded a second while training; None when nothing was decoded now.
+        training_frames_per_second: Frames trained on a second, decoding left out; None likewise.
     """
 
     weights: DetectorWeights
@@ -43,6 +50,8 @@ class TrainingResult:
     seconds: float
     curve: Tensor
     interrupted: bool = False
+    decode_frames_per_second: float | None = None
+    training_frames_per_second: float | None = None
 
 
 def round_identity(settings: TrainingSettings, start: DetectorWeights) -> str:
@@ -121,4 +130,15 @@ def train(
         ) from error
     curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(LOSS_NAMES))
     weights = snapshot(detector, start.model, settings.classes, settings.imgsz)
-    return TrainingResult(weights, trainer.steps, epochs, trainer.seconds, curve, trainer.interrupted)
+    return TrainingResult(
+        weights, trainer.steps, epochs, trainer.seconds, curve, trainer.interrupted, *_speeds(trainer, point)
+    )
+
+
+def _speeds(trainer: ResidentTrainer, point: Checkpoint | None) -> tuple[float | None, float | None]:
+    """Frames decoded a second and, decoding left out, trained on, both since this process began."""
+    loader = getattr(trainer, "train_loader", None)
+    if loader is None or not loader.decoding.frames:
+        return None, None
+    rest = trainer.seconds - (point.seconds if point else 0.0) - loader.decoding.seconds()
+    return loader.decoding.frames_per_second(), loader.decoding.frames / rest if rest > 0 else None

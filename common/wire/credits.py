@@ -41,6 +41,11 @@ class SendWindow:
         """Records sent and not confirmed."""
         return len(self._sent)
 
+    @property
+    def bytes_in_flight(self) -> int:
+        """Their payload bytes."""
+        return self._bytes_in_flight
+
     def pulled(self, position: int, records: int, payload_bytes: int) -> None:
         """A Pull arrived."""
         self._records, self._bytes = records, payload_bytes

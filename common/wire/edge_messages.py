@@ -161,8 +161,11 @@ class Report:
 
     Attributes:
         decode_frames_per_second: Packets decoded at training resolution.
-        training_seconds: One training round.
-        uplink_bytes_per_second, downlink_bytes_per_second: Of the link to the fog.
+        training_seconds: One training round, decoding included.
+        training_frames_per_second: Frames trained on a second, decoding left out; None also when a round is
+            cut short by a limit, so that its length does not follow the frames.
+        uplink_bytes_per_second, downlink_bytes_per_second: Of the link to the fog, while it was busy.
+        latency_seconds: Of a small message in one direction.
         jpeg_bytes_per_frame: Mean size of a recorded image.
         frames_recorded: Recorded so far.
         map50, map50_95: Of the detector in use, 0..1.
@@ -178,6 +181,8 @@ class Report:
     map50: Annotated[float, Field(ge=0, le=1)] | None = None
     map50_95: Annotated[float, Field(ge=0, le=1)] | None = None
     position: Position | None = None
+    training_frames_per_second: Rate | None = None
+    latency_seconds: Rate | None = None
 
 
 @dataclass(frozen=True, slots=True)

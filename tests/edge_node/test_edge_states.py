@@ -517,9 +517,30 @@ def test_pauses_between_transfers_do_not_count():
     meter.end()
     meter.add(1000, 100.0)
     assert meter.bytes_per_second() == 500
+    meter.begin(100.0)
     meter.add(1000, 100.25)
-    assert meter.bytes_per_second() == pytest.approx(2000 / 2.25)
+    assert meter.bytes_per_second() == pytest.approx(2000 / 2.25, rel=0.01)
     assert meter.total_bytes == 3000
+
+
+def test_a_changed_link_is_believed_after_a_few_half_lives():
+    meter = RateMeter(half_life_s=10.0)
+    meter.begin(0.0)
+    for second in range(1, 201):
+        meter.add(1_000_000 if second <= 100 else 1000, float(second))
+    assert meter.bytes_per_second() == pytest.approx(1000, rel=1.1)
+
+
+def test_what_takes_as_long_as_its_answer_says_nothing_about_the_link():
+    meter = RateMeter(least_bytes=10_000)
+    for start in range(10):
+        meter.begin(float(start))
+        meter.add(100, start + 0.02)
+        meter.end()
+    assert meter.bytes_per_second() is None
+    meter.begin(20.0)
+    meter.add(20_000, 20.02)
+    assert meter.bytes_per_second() == pytest.approx(1_000_000)
 
 
 def test_no_rate_before_any_traffic():

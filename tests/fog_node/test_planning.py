@@ -88,8 +88,10 @@ def test_a_detector_cheaper_than_the_packets_moves_training_to_the_fog():
     assert state.strategy is Strategy.FOG
     assert not state.message().train
     state.detector_bytes = 100_000_000
-    assert state.update(), "published weights have another size than was told"
+    changed = [state.update() for _ in range(3)]
+    assert changed == [False, False, True], "published weights have another size than was told"
     assert state.strategy is Strategy.EDGE
+    assert state.message().train
 
 
 def test_a_pinned_strategy_stays_and_the_plan_is_still_told():
