@@ -100,10 +100,11 @@ class StreamEncoder:
             cost = len(encode_reference(reference.content))
             if camera.stream.is_sure(cost):
                 return self._refer(camera, item, reference, cost, finish)
-        still = replace(item, gain_db=self._gain_db(camera), objects={})
+        gain = self._gain_db(camera)
+        still = replace(item, gain_db=gain, objects={})
         self._stills.encode([still], deadline)
         still_bytes = _still_bytes(still)
-        if reference is not None and camera.stream.prefers_reference(cost, still_bytes):
+        if reference is not None and camera.stream.prefers_reference(cost, still_bytes, gain):
             return self._refer(camera, item, reference, cost, finish)
         encoded = finish(still)
         self._begin(camera, encoded.packet, still_bytes)
@@ -149,13 +150,14 @@ class StreamEncoder:
     def _reference(self, camera: _Camera, item: Work) -> _Referred | None:
         """The item's background as a reference; None without a keyframe that may serve."""
         stream = self._settings.stream
-        if (
-            camera.keyframe is None
-            or camera.picture is None
-            or camera.stream.frames > stream.keyframe_interval - 1
-        ):
+        if camera.keyframe is None or camera.picture is None or camera.packet is None:
+            return None
+        if camera.stream.frames >= stream.keyframe_interval:
             return None
         if tuple(camera.picture.shape[1:]) != item.image.shape[:2]:
+            return None
+        if camera.packet.validation and not item.frame.validation:
+            # Nothing is trained on the pixels of a frame that is held out.
             return None
         outside = item.outside
         target = self._settings.background_psnr

@@ -56,6 +56,12 @@ def test_references_as_large_as_stills_are_never_sent():
     assert sent([1000] * 5)[0] == "K" * 15
 
 
+def test_a_reference_is_compared_with_a_still_that_just_meets_the_target():
+    stream = began(1000)
+    assert stream.prefers_reference(900, 1000)
+    assert not stream.prefers_reference(900, 1000, gain_db=1.0)
+
+
 def test_a_scene_that_becomes_more_difficult_does_not_end_a_keyframe():
     stream = began(1000)
     stream.referred(200)

@@ -37,10 +37,10 @@ def picture(scene, number, *, x=40, y=30, noise=1.5):
     return view.clip(0, 255).astype(np.uint8)
 
 
-def frame(image, number, device="d" * 40):
+def frame(image, number, device="d" * 40, validation=False):
     box = Box(10 + 8 * number, 50, 40 + 8 * number, 80)
     identity = FrameIdentity(device, 1, number) if device else None
-    return Frame(f"{number:03d}", encode_jpeg(image, 95), WIDTH, HEIGHT, True, (box,), identity)
+    return Frame(f"{number:03d}", encode_jpeg(image, 95), WIDTH, HEIGHT, True, (box,), identity, validation)
 
 
 def encoded(frames, **stream):
@@ -93,7 +93,8 @@ def test_a_camera_that_turns_is_registered_to_its_keyframe(scene):
 
 
 def test_another_scene_begins_with_a_keyframe(scene):
-    cut = cv2.flip(scene, -1)
+    patches = np.random.default_rng(0).integers(0, 256, (36, 48, 3), np.uint8)
+    cut = cv2.resize(patches, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
     frames = [frame(picture(scene, 0), 0), frame(picture(cut, 1, x=100, y=90), 1)]
     frames.append(frame(picture(cut, 2, x=100, y=90), 2))
     results = encoded(frames)
@@ -104,6 +105,16 @@ def test_another_scene_begins_with_a_keyframe(scene):
 def test_a_keyframe_serves_at_most_so_many_frames(scene):
     frames = [frame(picture(scene, number), number) for number in range(5)]
     assert references(encoded(frames, keyframe_interval=2)) == [False, True, False, True, False]
+
+
+def test_frames_to_train_on_never_show_a_frame_that_is_held_out(scene):
+    held_out = (False, True, False)
+    frames = [
+        frame(picture(scene, number), number, validation=validation)
+        for number, validation in enumerate(held_out)
+    ]
+    assert references(encoded(frames)) == [False, True, True]
+    assert references(encoded(frames[1:])) == [False, False]
 
 
 def test_each_camera_has_its_own_keyframe(scene):
