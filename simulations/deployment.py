@@ -126,6 +126,7 @@ def fog_configuration(scenario: LoopbackScenario, recordings: Recordings) -> dic
     return {
         "address": f"{LOCAL}:0",
         "encoder": {
+            "profile": scenario.profile,
             "width": scenario.coded_width,
             "background_psnr": scenario.background_psnr,
             "object_psnr": scenario.object_psnr,

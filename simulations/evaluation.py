@@ -63,24 +63,32 @@ class Quality:
     objects: int
 
 
-def decode(packet: Packet, *, with_objects: bool = True) -> Rgb:
+Keyframes = Mapping[bytes, Packet]
+"""Packets to which others refer, by content hash."""
+
+
+def decode(packet: Packet, keyframes: Keyframes | None = None, *, with_objects: bool = True) -> Rgb:
     """Pixels of one packet at its coded size, (H, W, 3) uint8 RGB.
 
     Args:
         packet: What to decode.
-        with_objects: False: what the background network alone gives.
+        keyframes: Where its keyframe is found.
+        with_objects: False: what the background alone gives.
     """
     with torch.no_grad():
-        pixels = to_bytes(compose_packets([packet], objects=with_objects))[0]
+        pixels = to_bytes(compose_packets([packet], objects=with_objects, keyframes=keyframes))[0]
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
-def measure_quality(packets: Sequence[Packet], sources: Mapping[bytes, Frame]) -> Quality:
+def measure_quality(
+    packets: Sequence[Packet], sources: Mapping[bytes, Frame], keyframes: Keyframes | None = None
+) -> Quality:
     """Decode stored packets and compare them with the recorded frames, by content hash of the source.
 
     Args:
         packets: Packets of the log.
         sources: Recorded frame by content hash.
+        keyframes: Where the packets' keyframes are found.
 
     Raises:
         DeploymentError: A packet names a source that nobody recorded.
@@ -90,7 +98,7 @@ def measure_quality(packets: Sequence[Packet], sources: Mapping[bytes, Frame]) -
     for packet in packets:
         regions = [box.region(packet.width, packet.height) for box in packet.boxes]
         inside = [region for region in regions if region is not None]
-        background, boxes = frame_quality(decode(packet), coded_source(packet, sources), inside)
+        background, boxes = frame_quality(decode(packet, keyframes), coded_source(packet, sources), inside)
         if background is not None:
             backgrounds.append(background)
         objects += boxes
@@ -116,15 +124,21 @@ def coded_source(packet: Packet, sources: Mapping[bytes, Frame]) -> Rgb:
     return rgb
 
 
-def picture(packet: Packet, sources: Mapping[bytes, Frame]) -> tuple[str, Rgb]:
+def picture(
+    packet: Packet, sources: Mapping[bytes, Frame], keyframes: Keyframes | None = None
+) -> tuple[str, Rgb]:
     """Name of a packet's frame and its side-by-side picture."""
     frame = sources[packet.source_digest]
-    panels = coded_source(packet, sources), decode(packet, with_objects=False), decode(packet)
+    background = decode(packet, keyframes, with_objects=False)
+    panels = coded_source(packet, sources), background, decode(packet, keyframes)
     return frame.name, side_by_side(*panels, packet.boxes)
 
 
 def decoding_speed(
-    packets: Sequence[Packet], settings: TrainingSettings, seconds: float = 1.0
+    packets: Sequence[Packet],
+    settings: TrainingSettings,
+    seconds: float = 1.0,
+    keyframes: Keyframes | None = None,
 ) -> float | None:
     """Frames a second that are decoded into training batches, on this process' threads.
 
@@ -132,12 +146,13 @@ def decoding_speed(
         packets: Packets of the log; those that train are decoded.
         settings: Image size, batch and classes.
         seconds: How long to measure at least.
+        keyframes: Where the packets' keyframes are found.
 
     Returns:
         None when no packet trains.
     """
     store = ResidentStore("cpu", settings.memory_bytes, settings)
-    store.add(packets)
+    store.add(packets, keyframes)
     if len(store) == 0:
         return None
     numbers = torch.arange(store.first, store.end)

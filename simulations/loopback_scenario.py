@@ -68,6 +68,9 @@ class LoopbackScenario(Settings):
     validation_share: float = Field(
         gt=0, lt=1, description="share of each edge's frames of a clip that is held out, at its end"
     )
+    profile: Literal["siren", "pyramid", "jpeg", "webp", "avif"] = Field(
+        description="how the fog represents frames"
+    )
     background_psnr: float = Field(ge=10, le=60, description="dB asked of the background")
     object_psnr: float = Field(ge=10, le=60, description="dB asked of the objects")
     background_widths: tuple[int, ...] = Field(

@@ -13,6 +13,7 @@ from typing import Any
 from common.bitstream import Packet, decode_packet
 from common.cost_model import Deployment, DeviceLoad, Plan, plan
 from common.errors import DeploymentError
+from common.frame import content_digest
 from common.learning.weights import read_weights
 from common.learning.yolo_environment import prepare_yolo
 from common.store import open_edge_store, open_fog_store
@@ -76,18 +77,21 @@ def collect(run: Run) -> LoopbackResult:
     with open_fog_store(files.fog_store) as store:
         log = log_records(store)
         with store.training_view() as view:
-            packets = [decode_packet(data) for _, data in view.packets_after(0, len(log) + 1, 1 << 62)]
+            stored = [data for _, data in view.packets_after(0, len(log) + 1, 1 << 62)]
+    packets = [decode_packet(data) for data in stored]
+    keyframes = dict(zip(map(content_digest, stored), packets, strict=True))
     held = []
     for edge, key in enumerate(files.edge_keys):
         with open_edge_store(files.edge_store(edge), key) as edge_store:
             held.append((edge_store.position, *verified_records(log, edge_store)))
     settings = training_settings(run.scenario, recordings.classes, run.scenario.adapt_steps, 1)
     sources = {frame.digest: frame for frame in recordings.all_frames}
-    quality = measure_quality(packets, sources)
+    quality = measure_quality(packets, sources, keyframes)
     scores = score_detectors(_detectors(run), recordings, settings)
     curves, trainings = _trainings(run)
     pictures, plot = run.out / "pictures", run.out / "learning.png"
-    write_pictures(pictures, [picture(packet, sources) for packet in _chosen(packets, recordings)])
+    chosen = _chosen(packets, recordings)
+    write_pictures(pictures, [picture(packet, sources, keyframes) for packet in chosen])
     plot_learning(curves, scores, plot)
     answer = measured_plan(log, files.edge_keys)
     kinds = Counter(record.kind for record in log)
@@ -111,7 +115,7 @@ def collect(run: Run) -> LoopbackResult:
         background_psnr_db=quality.background_db,
         object_psnr_db=quality.object_db,
         encode_s_per_frame=fmean(encoding) if encoding else None,
-        decode_frames_per_s=decoding_speed(packets, settings),
+        decode_frames_per_s=decoding_speed(packets, settings, keyframes=keyframes),
         scores=scores,
         trainings=trainings,
         plan=answer.to_json(),
