@@ -23,7 +23,10 @@ LOW_MEMORY_BYTES = 2 << 30
 """Free memory below which training YOLOv8n at 640 pixels does not fit beside the daemon."""
 LOW_DISK_BYTES = 1 << 30
 """Free disk below which a checkpoint and a day's packets may not fit."""
-PACKAGES = ("torch", "torchvision", "ultralytics", "triton", "opencv-python", "numpy", "pyzmq", "safetensors")
+PACKAGES = (
+    *("torch", "torchvision", "ultralytics", "triton", "opencv-python", "numpy", "pyzmq", "safetensors"),
+    *("constriction", "pillow"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def examine(config: str | None = None) -> list[Check]:
         Check("python", sys.version_info >= (3, 11), platform.python_version(), platform.python_version()),
         *_guarded("packages", _packages),
         *_guarded("opencv", _opencv),
+        *_guarded("profiles", _profiles),
         *_guarded("device", _device),
         *_guarded("nms", _nms),
         *_guarded("memory", _memory),
@@ -132,6 +136,30 @@ def _opencv() -> Check:
         )
         return Check("opencv", False, mend)
     return Check("opencv", True, f"imports, version {cv2.__version__}", cv2.__version__)
+
+
+def _profiles() -> Check:
+    """Which representations of frames can be decoded: each by a small picture."""
+    import numpy as np
+
+    from common.bitstream.image_files import CODECS, image_file, image_pixels
+    from common.errors import ResidualInrError
+    from common.pyramid.model import default_model
+
+    works, lacking = ["siren"], []
+    try:
+        works.append(f"pyramid (model {default_model().id.hex()})")
+    except ResidualInrError as error:
+        lacking.append(f"pyramid: {error}")
+    for codec in CODECS:
+        try:
+            image_pixels(image_file(np.full((16, 16, 3), 99, np.uint8), codec, 50), 16, 16)
+            works.append(codec)
+        except ResidualInrError:
+            lacking.append(f"{codec}: Pillow is built without it; install Pillow 11.3 or later from a wheel")
+    names = [work.split()[0] for work in works]
+    detail = f"decodes {', '.join(works)}" + "".join(f"; lacks {sentence}" for sentence in lacking)
+    return Check("profiles", not lacking, detail, names)
 
 
 def _device() -> Check:

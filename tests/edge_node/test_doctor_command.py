@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from common.cli import build_parser, run_command
+from common.errors import PacketFormatError
 from edge_node import doctor_command
 
 
@@ -24,6 +25,7 @@ def test_the_report_is_one_json_object_with_every_check(capsys):
         "python",
         "packages",
         "opencv",
+        "profiles",
         "device",
         "nms",
         "memory",
@@ -38,6 +40,20 @@ def test_the_report_is_one_json_object_with_every_check(capsys):
 def test_the_report_for_people_has_a_line_a_check(capsys):
     _, out = run(capsys)
     assert [line.split()[1] for line in out.splitlines()][:3] == ["python", "packages", "opencv"]
+
+
+def test_profiles_that_this_machine_decodes_are_named(capsys, monkeypatch):
+    found = json.loads(run(capsys, "--json")[1])["checks"]["profiles"]
+    assert found["ok"]
+    assert found["value"] == ["siren", "pyramid", "jpeg", "webp", "avif"]
+
+    def fail(rgb, codec, quality):
+        raise PacketFormatError(f"Pillow cannot encode as {codec}")
+
+    monkeypatch.setattr("common.bitstream.image_files.image_file", fail)
+    found = json.loads(run(capsys, "--json")[1])["checks"]["profiles"]
+    assert not found["ok"]
+    assert "lacks avif: Pillow is built without it" in found["detail"]
 
 
 def test_a_missing_libgl_is_named_with_its_cure(monkeypatch):
