@@ -95,7 +95,10 @@ class TrainingSettings(Settings):
         0, ge=0, lt=2**31, description="seed of the order of frames, the flips and the first weights"
     )
     memory_bytes: int = Field(
-        1 << 30, ge=1 << 12, le=1 << 40, description="bytes of device memory for the resident packets"
+        1 << 30,
+        ge=1 << 12,
+        le=1 << 40,
+        description="bytes of memory, on the device and beside it, for the resident packets",
     )
     when_full: Literal["evict", "refuse"] = Field(
         "evict", description="when memory_bytes is reached: evict the oldest frames, or refuse new ones"
