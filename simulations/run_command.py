@@ -1,4 +1,4 @@
-"""``simulate run``: one scenario through the cost model."""
+"""``simulate run``: one scenario through the event simulation, or through the cost model alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["add_parser", "run_scenario"]
 
 def add_parser(subparsers: Any) -> None:
     """Add ``run``."""
-    parser = subparsers.add_parser("run", help="cost of each strategy in one scenario")
+    parser = subparsers.add_parser("run", help="simulate one scenario, or what each strategy costs in it")
     parser.add_argument(
         "scenario", metavar="SCENARIO.yaml", help="a scenario file, or papers.yaml as shipped"
     )
@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_scenario(path: str, out: Path) -> dict[str, Any]:
-    """Evaluate a scenario and write plan.json, strategies.csv, frames.csv, devices.csv and costs.png.
+    """Evaluate a scenario of the cost model alone.
+
+    Writes plan.json, strategies.csv, frames.csv, devices.csv and costs.png.
 
     Returns:
         The JSON object of the command.
@@ -60,6 +62,16 @@ def run_scenario(path: str, out: Path) -> dict[str, Any]:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    from simulations.events.files import is_event_scenario, run_events
+
+    if is_event_scenario(arguments.scenario):
+        summary = run_events(arguments.scenario, arguments.out)
+        if arguments.json:
+            print_json(summary)
+        else:
+            sys.stdout.write(_words(summary))
+            sys.stdout.write(f"Figures and plots are in {arguments.out}.\n")
+        return 0
     result = run_scenario(arguments.scenario, arguments.out)
     if arguments.json:
         print_json(result)
@@ -69,3 +81,28 @@ def _command(arguments: argparse.Namespace) -> int:
         sys.stdout.write(f"{cost['strategy']:<11}{cost['bytes'] / 1e6:14.3f} MB{seconds}\n")
     sys.stdout.write(f"{result['plan']['sentence']}.\nFigures and plots are in {arguments.out}.\n")
     return 0
+
+
+def _words(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    frames, latency, cost = summary["frames"], summary["latency"], summary["simulation"]
+    left = frames["on_devices"] + frames.get("at_fogs", 0)
+    lines = [
+        f"{frames['recorded']:,} frames of {summary['devices']:,} devices; {frames['dropped']:,} dropped, "
+        f"{left:,} not encoded at the end",
+        f"{frames['delivered']:,} of {frames['wanted']:,} wanted copies delivered by "
+        f"{summary['completed_s']:,.1f} s",
+        f"{summary['bytes_up'] / 1e6:,.3f} MB up, {summary['bytes_down'] / 1e6:,.3f} MB down, of it "
+        "detectors "
+        f"{summary['weights_bytes'] / 1e6:,.3f} MB",
+        f"training: {summary['rounds']['edge']:,} rounds at edges, {summary['rounds']['fog']:,} at fogs",
+    ]
+    if latency["mean_s"] is not None:
+        lines.append(
+            f"from recording to decoded: mean {latency['mean_s']:,.2f} s, 95 % within "
+            f"{latency['p95_s']:,.2f} s"
+        )
+    if summary["model"] is not None:
+        lines.append(f"the model, for the same frames: {summary['model']['sentence']}")
+    lines.append(f"simulated in {cost['wall_s']:.1f} s, {cost['peak_rss_bytes'] / 1e6:,.0f} MB of memory")
+    return "".join(f"{line}\n" for line in lines)

@@ -14,7 +14,9 @@ __all__ = ["add_parser", "sweep_scenario"]
 
 def add_parser(subparsers: Any) -> None:
     """Add ``sweep``."""
-    parser = subparsers.add_parser("sweep", help="cost of each strategy while scenario values vary")
+    parser = subparsers.add_parser(
+        "sweep", help="simulate a scenario, or cost its strategies, while values vary"
+    )
     parser.add_argument(
         "scenario", metavar="SCENARIO.yaml", help="a scenario file, or papers.yaml as shipped"
     )
@@ -24,8 +26,8 @@ def add_parser(subparsers: Any) -> None:
         action="extend",
         nargs="+",
         required=True,
-        help="values for a key of the scenario (rates.uplink_bytes_per_s for one inside rates); "
-        "several keys give all combinations",
+        help="values for a key of the scenario (rates.uplink_bytes_per_s for one inside rates, "
+        "groups.*.count for one of all groups); several keys give all combinations",
     )
     parser.add_argument("--out", metavar="DIR", required=True, type=Path, help="folder for figures and plots")
     add_json(parser)
@@ -64,6 +66,22 @@ def sweep_scenario(path: str, over: list[str], out: Path) -> dict[str, Any]:
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    from simulations.cost_scenario import parse_over
+    from simulations.events.files import is_event_scenario
+    from simulations.events.sweep import sweep_events
+
+    if is_event_scenario(arguments.scenario):
+        axes = parse_over(arguments.over)
+        found = sweep_events(arguments.scenario, axes, arguments.out, arguments.json)
+        if arguments.json:
+            print_json(found)
+            return 0
+        for point in found["points"]:
+            values = ", ".join(f"{key}={value}" for key, value in point["keys"].items())
+            summary = point["summary"]
+            sys.stdout.write(f"{values}: {summary['bytes'] / 1e6:,.3f} MB, {summary['completed_s']:,.1f} s\n")
+        sys.stdout.write(f"Figures are in {arguments.out}.\n")
+        return 0
     result = sweep_scenario(arguments.scenario, arguments.over, arguments.out)
     if arguments.json:
         print_json(result)

@@ -155,6 +155,11 @@ class Device:
         return len(self._outbox) + self._in_flight
 
     @property
+    def unfinished(self) -> int:
+        """Frames recorded that no fog has on disk (device to device: with copies still to be sent)."""
+        return self.outbox - len(self._acks)
+
+    @property
     def queued(self) -> int:
         """Copies in the log that have not been sent to it."""
         return len(self._queue)

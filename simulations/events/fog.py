@@ -66,7 +66,12 @@ class Fog:
     @property
     def waiting(self) -> int:
         """Frames that are here and not in the log."""
-        return len(self._arrived) + len(self._committing) + self.encoders.unfinished
+        return self.uncommitted + self.encoders.unfinished
+
+    @property
+    def uncommitted(self) -> int:
+        """Frames that have arrived and are not on disk: their devices still hold them."""
+        return len(self._arrived) + len(self._committing)
 
     def start(self) -> None:
         """Workers begin, and so does the planner, unless the strategy is pinned."""

@@ -23,15 +23,15 @@ class FrameColumns:
     """
 
     def __init__(self) -> None:
-        self.device = array("l")
+        self.device = array("q")
         self.trained = array("b")
         self.recorded = array("d")
-        self.jpeg_bytes = array("l")
-        self.packet_bytes = array("l")
+        self.jpeg_bytes = array("q")
+        self.packet_bytes = array("q")
         self.encode_s = array("f")
         self.uploaded = array("d")
         self.encoded = array("d")
-        self.copies = array("l")
+        self.copies = array("q")
 
     def __len__(self) -> int:
         return len(self.device)

@@ -55,21 +55,27 @@ class Replay:
     source: str
     devices: tuple[tuple[Replayed, ...], ...]
 
-    def device(self, number: int) -> tuple[list[float], Iterator[tuple[int, int, float]]]:
-        """(moments, frames) of a simulated device; more devices than the run had begin again with its first.
+    def recordings(self, number: int) -> Iterator[tuple[int, int, float]]:
+        """Frames of a simulated device, for ever; beyond the run's devices its first is used again."""
+        return _again(self._of(number))
 
-        Frames begin anew when they are used up: with moments of the run, these end them.
+    def moments(self, number: int) -> list[float]:
+        """When a simulated device records, seconds.
 
         Raises:
-            ConfigError: Never for a run without moments unless they are asked for; those are then empty.
+            ConfigError: The run does not tell.
         """
-        frames = self.devices[number % len(self.devices)]
-        return [frame.seconds for frame in frames if frame.seconds is not None], _again(frames)
+        moments = [frame.seconds for frame in self._of(number)]
+        known = [seconds for seconds in moments if seconds is not None]
+        if len(known) < len(moments):
+            raise ConfigError(
+                f"{self.source} does not say when frames were recorded; name a CSV with a column seconds, or "
+                "set replay.arrivals to false"
+            )
+        return known
 
-    @property
-    def timed(self) -> bool:
-        """Whether every frame has its moment."""
-        return all(frame.seconds is not None for frames in self.devices for frame in frames)
+    def _of(self, number: int) -> tuple[Replayed, ...]:
+        return self.devices[number % len(self.devices)]
 
 
 def _again(frames: tuple[Replayed, ...]) -> Iterator[tuple[int, int, float]]:

@@ -89,7 +89,7 @@ class CodecSettings(Settings):
     """Sizes of packets, and how quickly they are made and opened."""
 
     table: str | None = Field(
-        "siren", description="measured packet sizes: a shipped profile's name or a JSON file; null: alpha"
+        "pyramid", description="measured packet sizes: a shipped profile's name or a JSON file; null: alpha"
     )
     target: str | None = Field(
         None, description="row of the table, such as 28,33 (background and object PSNR); null: its first"
@@ -211,6 +211,9 @@ class EventScenario(Settings):
         86_400.0, ge=0, le=1e10, description="seconds after that in which queues may empty before the end"
     )
     sample_s: float = Field(10.0, gt=0, le=1e8, description="seconds of a row of timeline.csv")
+    bandwidth: float = Field(
+        1.0, gt=0, le=1e6, description="factor of all links' rates, for sweeps; 1: as the links say"
+    )
     groups: tuple[GroupSettings, ...] = Field(min_length=1, max_length=1000, description="devices")
     media: tuple[MediumSettings, ...] = Field((), max_length=1000, description="shared media that links name")
     codec: CodecSettings = Field(CodecSettings(), description="packets")
@@ -275,6 +278,24 @@ class EventScenario(Settings):
     def horizon_s(self) -> float:
         """When the simulation ends at the latest, seconds."""
         return self.duration_s + self.drain_s
+
+    def scaled(self) -> EventScenario:
+        """The same scenario with the rates of its links multiplied by its bandwidth."""
+        factor = self.bandwidth
+        groups = [
+            group.model_copy(
+                update={
+                    "link": group.link.model_copy(
+                        update={
+                            "uplink_bytes_per_s": group.link.uplink_bytes_per_s * factor,
+                            "downlink_bytes_per_s": group.link.downlink_bytes_per_s * factor,
+                        }
+                    )
+                }
+            )
+            for group in self.groups
+        ]
+        return self.model_copy(update={"groups": tuple(groups)})
 
     def resolved(self, name: str, folder: Path) -> Path:
         """A path of the scenario, relative to the folder of its file."""

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +81,10 @@ def simulate(scenario: EventScenario, folder: Path) -> Outcome:
         ConfigError: A table, trace or replay that it names cannot be used.
     """
     wall, cpu = time.perf_counter(), time.process_time()
+    unscaled, scenario = scenario, scenario.scaled()
     horizon = scenario.horizon_s
     run = RunState(scenario, Engine(), FrameColumns(), Timeline(scenario.sample_s, horizon))
-    builder = _Builder(run, folder)
+    builder = _Builder(run, unscaled.groups, folder)
     devices = builder.devices()
     places = tuple(
         tuple(device for device in devices if device.number in numbers) for numbers in builder.places(devices)
@@ -127,8 +127,9 @@ def peak_rss_bytes() -> int:
 class _Builder:
     """Makes the devices of a scenario, each with its own random numbers, links and media."""
 
-    def __init__(self, run: RunState, folder: Path) -> None:
+    def __init__(self, run: RunState, unscaled: Sequence[GroupSettings], folder: Path) -> None:
         self._run = run
+        self._unscaled = unscaled
         self._folder = folder
         self._scenario = run.scenario
         self._replay: Replay | None = None
@@ -151,11 +152,11 @@ class _Builder:
         total = sum(group.count for group in scenario.groups)
         seeds = iter(np.random.SeedSequence(scenario.seed).spawn(total))
         devices: list[Device] = []
-        for group in scenario.groups:
+        for group, as_told in zip(scenario.groups, self._unscaled, strict=True):
             owner = f"the link of group {group.name!r}"
             up, down = ALWAYS, ALWAYS
             if group.link.medium is None:
-                up, down = capacities(group.link.changes, group.link, self._folder, owner)
+                up, down = capacities(group.link.changes, as_told.link, self._folder, owner)
             for member in range(group.count):
                 place = member % scenario.fog.count
                 name = f"{group.name}-{member:0{len(str(group.count - 1))}d}"
@@ -194,10 +195,9 @@ class _Builder:
             return iter(()), iter(())
         times = arrival_times(group.arrivals, scenario.duration_s, generator)
         if self._replay is not None and scenario.replay is not None:
-            known, recordings = self._replay.device(number)
             if scenario.replay.arrivals:
-                times = iter([time for time in known if time < scenario.duration_s])
-            return times, chain(recordings)
+                times = (time for time in self._replay.moments(number) if time < scenario.duration_s)
+            return times, self._replay.recordings(number)
         if self._sizes is None:
             return times, iter(())
         return times, draw_sizes(group, self._sizes, generator)
