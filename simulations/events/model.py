@@ -69,6 +69,7 @@ def deployment_of(outcome: Outcome) -> Deployment:
         devices=tuple(loads),
         alpha=None,
         detector_bytes=training.detector_bytes,
+        decide_by=scenario.policy.decide_by,
         rounds=1 if training.max_rounds is None else training.max_rounds,
         changed_share=training.changed_share,
         trained_share=max(1e-9, 1 - training.held_out / training.validation_block),

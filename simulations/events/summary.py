@@ -98,6 +98,7 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
         "strategies": {"serverless": len(outcome.places)} if serverless else dict(sorted(strategies.items())),
         "strategy_switches": sum(fog.switches for fog in fogs),
         "completed_s": run.finished,
+        "last_encoded_s": max(frames.encoded, default=0.0),
         "frames": conservation(outcome),
         "refused_uploads": sum(device.refused for device in devices),
         "jpeg_bytes": jpeg,
