@@ -103,6 +103,15 @@ def image_pixels(file: ImageFile, height: int, width: int) -> npt.NDArray[np.uin
         raise PacketFormatError(
             f"a region of {width}x{height} pixels holds a {file.codec} file of {stated[0]}x{stated[1]}"
         )
+    return checked_pixels(file, height, width)
+
+
+def checked_pixels(file: ImageFile, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """:func:`image_pixels` of a file that passed it before: its shape is not looked at again.
+
+    Raises:
+        PacketFormatError: The file is damaged.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

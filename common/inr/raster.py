@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.bitstream.image_files import image_pixels
+from common.bitstream.image_files import checked_pixels, image_pixels
 from common.bitstream.packet import (
     Background,
     ImageFile,
@@ -245,9 +245,20 @@ def between_nodes(vectors: Tensor, spacing: int, size: tuple[int, int]) -> Tenso
     return vectors
 
 
-def file_pixels(file: ImageFile, height: int, width: int, device: torch.device | str) -> Tensor:
-    """(3, height, width) float32 RGB in [0, 1] of a region's image file."""
-    pixels = torch.from_numpy(image_pixels(file, height, width)).to(device)
+def file_pixels(
+    file: ImageFile, height: int, width: int, device: torch.device | str, *, checked: bool = False
+) -> Tensor:
+    """(3, height, width) float32 RGB in [0, 1] of a region's image file.
+
+    Args:
+        file: Of the region.
+        height: Of the region, pixels.
+        width: Of the region, pixels.
+        device: Where the pixels are wanted.
+        checked: Whether this very file was read before.
+    """
+    read = checked_pixels if checked else image_pixels
+    pixels = torch.from_numpy(read(file, height, width)).to(device)
     return pixels.permute(2, 0, 1).float() / 255
 
 

@@ -162,7 +162,7 @@ def _decode(layers: dict[int, Layer], device: torch.device) -> dict[int, Tensor]
 def _alone(layer: Layer, device: torch.device) -> Tensor:
     content, height, width = layer.content, layer.height, layer.width
     if isinstance(content, ImageFile):
-        return file_pixels(content, height, width, device)
+        return file_pixels(content, height, width, device, checked=True)
     if not isinstance(content, NetworkGroup):
         raise TypeError(f"a layer of {type(content).__name__} is decoded in a group")
     if layer.residual:
