@@ -204,6 +204,9 @@ def _run(arguments: argparse.Namespace) -> int:
             name = curve.digest[:16] + ".pt"
             follow(frame, image, curve, arguments.steps, arguments.checkpoints / name)
             continue
+        if not curve.steps:
+            print(f"{curve.frame}: its curve is not measured yet; run --curve", file=sys.stderr)
+            continue
         results.append(_measure(curve, image, arguments.timed_steps))
         if not arguments.json:
             _show(results[-1])
