@@ -21,6 +21,8 @@ EQUAL = 1e-12
 class SecondsCrossing:
     """A point where two strategies take equally long.
 
+    It is exact as long as the learner whose round takes longest stays the same one.
+
     Attributes:
         over: What is varied: the rates of all links together, or the frames of all devices together.
         factor: Multiple of the present rates or frames at which they are equal, > 0.
