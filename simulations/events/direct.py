@@ -28,10 +28,7 @@ class Direct:
         self, run: RunState, devices: Sequence[Device], audience: Mapping[int, Sequence[Device]]
     ) -> None:
         self._run = run
-        self._audience = {
-            number: [device for device in wanted if device.number != number]
-            for number, wanted in audience.items()
-        }
+        self._audience = {number: _turned(number, wanted) for number, wanted in audience.items()}
         self._devices = {device.number: device for device in devices}
         for device in devices:
             device.deliver_upload = self._first_leg
@@ -80,3 +77,14 @@ class Direct:
     def _delivered(self, receiver: Device, now: float, frame: int) -> None:
         receiver.bytes_down += self._run.frames.jpeg_bytes[frame] + self._run.scenario.upload_overhead_bytes
         receiver.delivered_copy(frame, now)
+
+
+def _turned(number: int, wanted: Sequence[Device]) -> list[Device]:
+    """The receivers of a device, beginning with the one after it.
+
+    If all began with the same one, its downlink would hold up everything.
+    """
+    others = [device for device in wanted if device.number != number]
+    return [device for device in others if device.number > number] + [
+        device for device in others if device.number < number
+    ]

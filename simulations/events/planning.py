@@ -37,10 +37,15 @@ class FogPlanner:
                 min_frames=policy.min_frames,
                 detector_bytes=max(1, round(training.detector_bytes)),
                 rounds=max(1, training.max_rounds or 1),
+                changed_share=training.changed_share,
+                upload_overhead_bytes=scenario.upload_overhead_bytes,
+                packet_overhead_bytes=scenario.packet_overhead_bytes,
                 shared_medium=len(shared) == 1 and None not in shared,
             ),
             FogTrainingSettings(),
             epochs=training.epochs,
+            batch_frames=scenario.fog.batch_frames,
+            trained_share=1 - training.held_out / training.validation_block or None,
         )
         wants: dict[int, set[str]] = {device.number: set() for device in devices}
         for device in devices:
@@ -48,10 +53,9 @@ class FogPlanner:
                 wants[receiver.number].add(device.name)
         everyone = {device.name for device in devices if audience[device.number]}
         for device in devices:
-            if device.learner is not None:
-                heard = wants[device.number]
-                all_others = heard >= everyone - {device.name}
-                self._planner.subscribers[device.name] = None if all_others else frozenset(heard)
+            heard = wants[device.number]
+            if device.learner is not None or heard:
+                self._planner.subscribers[device.name] = None if heard >= everyone else frozenset(heard)
 
     def encoded(self, device: Device, jpeg_bytes: int, packet_bytes: int) -> None:
         """A frame of a device has been encoded."""
@@ -78,7 +82,7 @@ class FogPlanner:
             planner.encode_s_per_frame = encoding_s / encoded / self._scenario.fog.workers
         planner.fog_training_s = fog_training_s
         for device in self._devices:
-            if device.learner is not None:
+            if device.name in planner.subscribers:
                 planner.reports[device.name] = self._report(device, now)
         planner.update()
         return planner.strategy
@@ -90,6 +94,7 @@ class FogPlanner:
         return Report(
             decode_frames_per_second=training.decode_frames_per_s,
             training_seconds=None if device.learner is None else device.learner.last_s,
+            latency_seconds=link.latency_s,
             uplink_bytes_per_second=link.uplink_bytes_per_s * link.goodput * device.up.share(now) or None,
             downlink_bytes_per_second=link.downlink_bytes_per_s * link.goodput * device.down.share(now)
             or None,

@@ -178,7 +178,7 @@ class PolicySettings(Settings):
         "auto",
         description="what the planner decides by; auto: seconds once every rate was measured, else bytes",
     )
-    interval_s: float = Field(60.0, ge=0.1, le=1e6, description="seconds between two plans")
+    interval_s: float = Field(60.0, ge=0.1, le=86_400, description="seconds between two plans")
     min_frames: int = Field(20, ge=1, le=10**9, description="encoded frames of a fog before its first plan")
     packets_while_fog_trains: bool = Field(
         False,
@@ -220,8 +220,8 @@ class EventScenario(Settings):
     fog: FogSettings = Field(FogSettings(), description="fog nodes")
     training: TrainingSettings = Field(TrainingSettings(), description="training")
     policy: PolicySettings = Field(PolicySettings(), description="who decides")
-    upload_overhead_bytes: int = Field(300, ge=0, le=10**6, description="bytes beside the image of an upload")
-    packet_overhead_bytes: int = Field(300, ge=0, le=10**6, description="bytes beside the packet of a record")
+    upload_overhead_bytes: int = Field(200, ge=0, le=10**6, description="bytes beside the image of an upload")
+    packet_overhead_bytes: int = Field(470, ge=0, le=10**6, description="bytes beside the packet of a record")
     replay: ReplaySettings | None = Field(None, description="frames of a real run; null: drawn")
 
     @model_validator(mode="after")
