@@ -43,7 +43,7 @@ class Hysteresis:
         best = min(figures, key=figures.__getitem__)
         if self.kept is None or self.kept not in figures:
             self.kept = best
-        if best is self.kept or figures[best] > figures[self.kept] * (1 - self.margin):
+        if best is self.kept or figures[best] >= figures[self.kept] * (1 - self.margin):
             self.rival, self.held = None, 0
             return self.kept
         self.held = self.held + 1 if best is self.rival else 1

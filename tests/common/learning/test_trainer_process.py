@@ -125,6 +125,8 @@ def test_rounds_from_start_to_stop(tmp_path, store, trainer):
     metrics = result.metrics
     assert (metrics["steps"], metrics["images"], metrics["frames"]) == (6, 8, 8)
     assert metrics["weights_bytes"] < 6.5e6
+    assert metrics["decode_frames_per_second"] > 0
+    assert metrics["training_frames_per_second"] > 0
     # Six steps from random weights find nothing: the gate must say so.
     assert not result.deploy
     assert "mAP 0" in result.reason or "not deployed" in result.reason
