@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{option} is {getattr(arguments, option)}; it must be at least 1")
     (target,) = parse_targets([arguments.target])
     frames = read_frames(arguments.frames, arguments.every)
-    settings = EncoderSettings(time_budget_s=arguments.time_budget)
+    settings = EncoderSettings(profile="siren", time_budget_s=arguments.time_budget)
     plan = Plan(Cache(arguments.cache), settings, {}, arguments.device, arguments.threads)
     groups: dict[str, Callable[[ListedFrame], dict[str, Any]]] = {}
     if arguments.methods != "encoder":

@@ -72,7 +72,9 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     missing = [f for f in frames if not (arguments.work / f"{f.name}.rinr").exists()]
     encoder = FrameEncoder(
-        EncoderSettings(background_psnr=26, object_psnr=30, width=scenario.coded_width, time_budget_s=3)
+        EncoderSettings(
+            profile="siren", background_psnr=26, object_psnr=30, width=scenario.coded_width, time_budget_s=3
+        )
     )
     for at in range(0, len(missing), 8):
         sys.stderr.write(f"encoding frame {at + 1} of {len(missing)}\n")

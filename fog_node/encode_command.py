@@ -50,7 +50,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--format", help="layout of SRC; found by looking when not named")
     parser.add_argument("--config", metavar="YAML", help="encoder settings, as in configs/encoder.yaml")
-    parser.add_argument("--profile", choices=PROFILES, help="representation (default: siren)")
+    parser.add_argument("--profile", choices=PROFILES, help="representation (default: pyramid)")
     parser.add_argument("--background-psnr", type=float, metavar="DB", help="target outside the boxes")
     parser.add_argument("--object-psnr", type=float, metavar="DB", help="target inside each box")
     parser.add_argument("--width", type=int, metavar="PX", help="coded width (default: 640)")

@@ -108,7 +108,7 @@ class EncoderSettings(Settings):
     """How a frame becomes a packet."""
 
     profile: Literal["siren", "pyramid", "jpeg", "webp", "avif"] = Field(
-        "siren", description="representation of a frame"
+        "pyramid", description="representation of a frame; pyramid takes the fewest bytes and the least time"
     )
     background_psnr: float = Field(
         28.0, ge=10, le=60, description="target outside every box, dB over 8-bit RGB, after quantization"

@@ -31,7 +31,7 @@ def picture():
 
 @pytest.fixture(scope="module")
 def measured(picture):
-    return measure_frame(picture, BOXES, SMALL, EncoderSettings(), torch.device("cpu"))
+    return measure_frame(picture, BOXES, SMALL, EncoderSettings(profile="siren"), torch.device("cpu"))
 
 
 def test_objects_are_sized_by_area_as_the_reference_does():
@@ -78,12 +78,12 @@ def test_raw_bytes_are_fixed_width_integers_and_a_step_a_tensor():
 
 def test_pruned_networks_are_fitted_too(picture):
     pruned = PaperSizes(SMALL.baseline, SMALL.background, steps=60, pruning="dynamic")
-    found = measure_frame(picture, BOXES[:1], pruned, EncoderSettings(), torch.device("cpu"))
+    found = measure_frame(picture, BOXES[:1], pruned, EncoderSettings(profile="siren"), torch.device("cpu"))
     plain = measure_frame(
         picture,
         BOXES[:1],
         PaperSizes(SMALL.baseline, SMALL.background, steps=60),
-        EncoderSettings(),
+        EncoderSettings(profile="siren"),
         torch.device("cpu"),
     )
     weights = 8 * 2 + 2 * 8 * 8 + 3 * 8
@@ -92,7 +92,7 @@ def test_pruned_networks_are_fitted_too(picture):
 
 
 def test_a_frame_without_boxes_has_no_object_quality(picture):
-    found = measure_frame(picture, [], SMALL, EncoderSettings(), torch.device("cpu"))
+    found = measure_frame(picture, [], SMALL, EncoderSettings(profile="siren"), torch.device("cpu"))
     assert found["RE"]["object_psnr_db"] == []
     assert found["RE"]["bytes"] == found["BE"]["bytes"]
     assert mean_quality([found["RE"]])["object_psnr_db"] is None

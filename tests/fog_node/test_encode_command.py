@@ -61,7 +61,7 @@ def test_frames_to_packets_to_pictures(run, sequence, tmp_path):
     assert code == 0
     report = json.loads(out)
     assert set(report) == ENCODE_KEYS
-    assert (report["frames"], report["objects"], report["profile"]) == (3, 3, "siren")
+    assert (report["frames"], report["objects"], report["profile"]) == (3, 3, "pyramid")
     assert sorted(p.name for p in packets.iterdir()) == ["0001.rinr", "0002.rinr", "0003.rinr"]
     assert report["bytes_total"] == sum(p.stat().st_size for p in packets.iterdir())
     assert report["bytes_per_frame"] == report["bytes_total"] / 3
