@@ -130,8 +130,8 @@ class GridContext:
         stride = self.planes.shape[2]
         at = (2 * y + row + _MARGIN) * stride + 2 * x + column + _MARGIN
         known = np.zeros((1 + len(at), _OFFSETS.shape[1]), np.float32)
-        places = at[:, None] + _OFFSETS[0] * self.planes[0].size + _OFFSETS[1] * stride + _OFFSETS[2]
-        known[1:] = self.planes.reshape(-1).take(places)
+        offsets = _OFFSETS[0] * self.planes[0].size + _OFFSETS[1] * stride + _OFFSETS[2]
+        known[1:] = self.planes.reshape(-1).take(at[:, None] + offsets)
         return busy, known
 
 
