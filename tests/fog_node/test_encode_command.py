@@ -202,7 +202,8 @@ def test_two_frames_of_one_name_are_refused(run, tmp_path):
 
 
 def test_misses_are_listed_with_their_decibels(run, sequence, tmp_path):
-    hard = ["--width", 96, "--background-psnr", 55, "--time-budget", 0.2, "--threads", 1, "--max-frames", 1]
+    hard = ["--profile", "siren", "--width", 96, "--background-psnr", 55, "--time-budget", 0.2]
+    hard += ["--threads", 1, "--max-frames", 1]
     code, out, err = run(fog_node, "encode", sequence, "--out", tmp_path / "o", *hard)
     assert code == 0
     assert "on target: 0%" in out
