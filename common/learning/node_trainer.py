@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,17 @@ class NodeTrainer:
         self._expected: DetectorWeights | None = None
         self._named: set[str] = set()
 
-    def catch_up(self, limit: int | None = None) -> int:
+    def catch_up(self, limit: int | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
         """Take over at most ``limit`` packets that the store has since got; returns how many there were.
 
         A packet that cannot be used is left out with a line on stderr: training goes on without it.
+
+        Args:
+            limit: None: all of them.
+            should_stop: Asked every few packets, since thousands of pyramids take minutes.
         """
         taken = 0
-        while limit is None or taken < limit:
+        while (limit is None or taken < limit) and not should_stop():
             count = PACKETS_AT_A_TIME if limit is None else min(limit - taken, PACKETS_AT_A_TIME)
             found = self._view.packets_after(self.position, count)
             if not found:

@@ -69,6 +69,11 @@ class _Conversation:
                 return Position(self.wanted)
         return Stop() if self.stopping else self._waiting.popleft()
 
+    def told_to_stop(self) -> bool:
+        """Whether Stop has arrived by now."""
+        self.look()
+        return self.stopping
+
     def look(self) -> None:
         """Take note of what has arrived, without waiting."""
         with contextlib.suppress(queue.Empty):
@@ -111,7 +116,9 @@ def main() -> int:
         return 0
     try:
         trainer = _open(start)
-        trainer.catch_up()
+        trainer.catch_up(should_stop=talk.told_to_stop)
+        if talk.stopping:
+            return 0
         boxes = trainer.validation().boxes
     except (ResidualInrError, ValidationError) as error:
         talk.send(Failed(f"the trainer cannot start: {_sentence(error)}"))
@@ -156,7 +163,7 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
     )
     outcome: Outcome | None = None
     try:
-        trainer.catch_up()
+        trainer.catch_up(should_stop=talk.told_to_stop)
         match message:
             case Train(start_weights=current):
                 outcome = trainer.train_round(current, hooks)

@@ -5,7 +5,7 @@ import pytest
 from common.bitstream import encode_packet
 from common.frame import Frame, FrameIdentity
 from common.images import encode_png
-from common.learning.node_trainer import NodeTrainer
+from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer
 from common.learning.settings import TrainingSettings
 from common.store import open_fog_store
 from common.store.records import RecordKind
@@ -76,3 +76,11 @@ def test_packets_that_cannot_be_used_are_named_and_the_others_train(store, train
     said = capsys.readouterr().err.splitlines()
     assert "position 1: the packet needs the keyframe 0000000000000000" in said[0]
     assert "position 2: a frame has a box of the unknown class 'tram'" in said[1]
+
+
+def test_taking_over_a_long_backlog_can_be_stopped(store, trainer):
+    put(store, [random_packet(i) for i in range(2 * PACKETS_AT_A_TIME + 3)])
+    answers = iter([False, True])
+    assert trainer.catch_up(should_stop=lambda: next(answers)) == PACKETS_AT_A_TIME
+    assert trainer.catch_up() == PACKETS_AT_A_TIME + 3
+    assert len(trainer.store) == 2 * PACKETS_AT_A_TIME + 3

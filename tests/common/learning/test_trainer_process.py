@@ -215,11 +215,11 @@ def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_p
 
 def test_what_cannot_be_read_on_a_position_is_no_failed_round(capsys):
     class Unreadable:
-        def catch_up(self):
+        def catch_up(self, should_stop):
             raise StoreError("the disk does not answer")
 
     said = queue.Queue()
-    talk = SimpleNamespace(send=said.put)
+    talk = SimpleNamespace(send=said.put, told_to_stop=lambda: False)
     _serve(Unreadable(), talk, Position(5))
     assert said.empty()
     assert "the disk does not answer" in capsys.readouterr().err
