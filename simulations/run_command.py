@@ -65,7 +65,7 @@ def _command(arguments: argparse.Namespace) -> int:
     from simulations.events.files import is_event_scenario, run_events
 
     if is_event_scenario(arguments.scenario):
-        summary = run_events(arguments.scenario, arguments.out)
+        summary = run_events(arguments.scenario, arguments.out, quiet=arguments.json)
         if arguments.json:
             print_json(summary)
         else:

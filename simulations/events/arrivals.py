@@ -11,7 +11,7 @@ from simulations.events.scenario import ArrivalSettings
 
 __all__ = ["arrival_times"]
 
-DRAWS = 256
+DRAWS = 32
 """Random numbers drawn at a time: quick, and little memory for each of many devices."""
 
 

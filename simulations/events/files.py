@@ -53,8 +53,13 @@ def load_event_scenario(path: str | Path) -> EventScenario:
     return load_settings(find_scenario(path), EventScenario)
 
 
-def run_events(path: str, out: Path) -> dict[str, Any]:
+def run_events(path: str, out: Path, *, quiet: bool = True) -> dict[str, Any]:
     """Simulate a scenario; writes summary.json, timeline.csv, devices.csv and the plots.
+
+    Args:
+        path: The scenario.
+        out: Folder, made when missing.
+        quiet: Show no progress even on a terminal.
 
     Returns:
         The summary.
@@ -63,7 +68,7 @@ def run_events(path: str, out: Path) -> dict[str, Any]:
         ConfigError: The scenario, or a file that it names, cannot be used.
     """
     scenario = load_event_scenario(path)
-    outcome = simulate(scenario, find_scenario(path).parent)
+    outcome = simulate(scenario, find_scenario(path).parent, quiet=quiet)
     answer = model_of(outcome)
     summary = summarise(outcome, answer)
     make_folder(out)

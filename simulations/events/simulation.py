@@ -7,11 +7,12 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from common.cli import progress
 from common.node.training_rounds import RoundRules
 from simulations.events.arrivals import arrival_times
 from simulations.events.capacity import ALWAYS, Capacity, capacities
@@ -29,6 +30,10 @@ from simulations.events.scenario import EventScenario, GroupSettings
 from simulations.events.sizes import Sizes, draw_sizes, sizes_of
 
 __all__ = ["Outcome", "Performance", "simulate"]
+
+
+STEPS = 100
+"""Parts of a simulation after which its progress is shown, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,13 @@ class Outcome:
     performance: Performance
 
 
-def simulate(scenario: EventScenario, folder: Path) -> Outcome:
+def simulate(scenario: EventScenario, folder: Path, *, quiet: bool = True) -> Outcome:
     """Run a scenario; the same scenario gives the same outcome, but for its performance.
 
     Args:
         scenario: What to simulate.
         folder: Where its relative paths start.
+        quiet: Show no progress even on a terminal.
 
     Raises:
         ConfigError: A table, trace or replay that it names cannot be used.
@@ -83,38 +89,46 @@ def simulate(scenario: EventScenario, folder: Path) -> Outcome:
     wall, cpu = time.perf_counter(), time.process_time()
     unscaled, scenario = scenario, scenario.scaled()
     horizon = scenario.horizon_s
-    run = RunState(scenario, Engine(), FrameColumns(), Timeline(scenario.sample_s, horizon))
-    builder = _Builder(run, unscaled.groups, folder)
-    devices = builder.devices()
-    places = tuple(
-        tuple(device for device in devices if device.number in numbers) for numbers in builder.places(devices)
-    )
+    whole = RunState(scenario, Engine(), FrameColumns(), Timeline(scenario.sample_s, horizon))
+    # Fogs have nothing in common: one after another, each with a clock of its own, they give the same
+    # figures as side by side, from shorter heaps.
+    runs = [replace(whole, engine=Engine()) for _ in range(scenario.fog.count)]
+    builder = _Builder(runs, unscaled.groups, folder)
+    devices, places = builder.devices()
     audience = {number: wanted for place in places for number, wanted in _audience(place).items()}
     fogs: list[Fog] = []
-    for place in places:
+    for run, place in zip(runs, places, strict=True):
         if scenario.policy.strategy == "serverless":
             Direct(run, place, audience).start()
         else:
             fogs.append(Fog(run, place, audience))
             fogs[-1].start()
-    for device in devices:
-        device.start()
-    # The heap's entries form no cycles: looking for some took a tenth of the time.
+        for device in place:
+            device.start()
+    # The heaps' entries form no cycles: looking for some took a tenth of the time.
     collects = gc.isenabled()
     gc.disable()
     try:
-        run.engine.run(horizon)
+        parts = max(1, STEPS // len(runs))
+        ends = [scenario.duration_s * part / parts for part in range(1, parts)] + [horizon]
+        steps = [(run, until) for run in runs for until in ends]
+        for run, until in progress(steps, total=len(steps), title="simulating", quiet=quiet):
+            run.engine.run(until)
     finally:
         if collects:
             gc.enable()
+    for run in runs:
+        whole.finished = max(whole.finished, run.finished)
+        whole.weights_bytes += run.weights_bytes
+        whole.engine.events += run.engine.events
     for device in devices:
         device.settle(horizon)
         if device.learner is not None:
-            run.finished = max(run.finished, device.learner.finished)
+            whole.finished = max(whole.finished, device.learner.finished)
     performance = Performance(
-        time.perf_counter() - wall, time.process_time() - cpu, peak_rss_bytes(), run.engine.events
+        time.perf_counter() - wall, time.process_time() - cpu, peak_rss_bytes(), whole.engine.events
     )
-    return Outcome(run, devices, places, tuple(fogs), audience, builder.source, performance)
+    return Outcome(whole, devices, places, tuple(fogs), audience, builder.source, performance)
 
 
 def peak_rss_bytes() -> int:
@@ -127,59 +141,53 @@ def peak_rss_bytes() -> int:
 class _Builder:
     """Makes the devices of a scenario, each with its own random numbers, links and media."""
 
-    def __init__(self, run: RunState, unscaled: Sequence[GroupSettings], folder: Path) -> None:
-        self._run = run
+    def __init__(self, runs: Sequence[RunState], unscaled: Sequence[GroupSettings], folder: Path) -> None:
+        self._runs = runs
         self._unscaled = unscaled
         self._folder = folder
-        self._scenario = run.scenario
+        self._scenario = scenario = runs[0].scenario
         self._replay: Replay | None = None
         self._sizes: Sizes | None = None
-        if run.scenario.replay is not None:
-            self._replay = read_replay(run.scenario.resolved(run.scenario.replay.path, folder))
+        if scenario.replay is not None:
+            self._replay = read_replay(scenario.resolved(scenario.replay.path, folder))
             self.source = self._replay.source
         else:
-            self._sizes = sizes_of(run.scenario.codec, folder)
+            self._sizes = sizes_of(scenario.codec, folder)
             self.source = self._sizes.source
         self._media: dict[tuple[str, int], Medium] = {}
         self._shares: dict[str, Capacity] = {
             medium.name: capacities(medium.changes, None, folder, f"the medium {medium.name!r}")[0]
-            for medium in run.scenario.media
+            for medium in scenario.media
         }
 
-    def devices(self) -> tuple[Device, ...]:
-        """Every device, group after group."""
+    def devices(self) -> tuple[tuple[Device, ...], tuple[tuple[Device, ...], ...]]:
+        """Every device, group after group; and those of each fog."""
         scenario = self._scenario
         total = sum(group.count for group in scenario.groups)
         seeds = iter(np.random.SeedSequence(scenario.seed).spawn(total))
         devices: list[Device] = []
+        places: list[list[Device]] = [[] for _ in self._runs]
         for group, as_told in zip(scenario.groups, self._unscaled, strict=True):
             owner = f"the link of group {group.name!r}"
             up, down = ALWAYS, ALWAYS
             if group.link.medium is None:
                 up, down = capacities(group.link.changes, as_told.link, self._folder, owner)
             for member in range(group.count):
-                place = member % scenario.fog.count
+                place = member % len(places)
+                run = self._runs[place]
                 name = f"{group.name}-{member:0{len(str(group.count - 1))}d}"
                 generator = np.random.default_rng(next(seeds))
                 lanes = self._lanes(group, place, up, down)
                 times, recordings = self._recordings(group, len(devices), generator)
-                device = Device(self._run, len(devices), name, group, *lanes, times, recordings)
+                device = Device(run, len(devices), name, group, *lanes, times, recordings)
                 if group.learns:
-                    device.learner = self._learner()
+                    device.learner = self._learner(run)
                 devices.append(device)
-        return tuple(devices)
-
-    def places(self, devices: Sequence[Device]) -> list[set[int]]:
-        """Numbers of the devices of each fog."""
-        places: list[set[int]] = [set() for _ in range(self._scenario.fog.count)]
-        numbers = iter(device.number for device in devices)
-        for group in self._scenario.groups:
-            for member in range(group.count):
-                places[member % len(places)].add(next(numbers))
-        return places
+                places[place].append(device)
+        return tuple(devices), tuple(map(tuple, places))
 
     def _lanes(self, group: GroupSettings, place: int, up: Capacity, down: Capacity) -> tuple[Lane, Lane]:
-        engine, name = self._run.engine, group.link.medium
+        engine, name = self._runs[place].engine, group.link.medium
         if name is None:
             return OwnLane(engine, up), OwnLane(engine, down)
         medium = self._media.get((name, place))
@@ -202,7 +210,7 @@ class _Builder:
             return times, iter(())
         return times, draw_sizes(group, self._sizes, generator)
 
-    def _learner(self) -> Learner:
+    def _learner(self, run: RunState) -> Learner:
         training = self._scenario.training
 
         def seconds(frames: int) -> float:
@@ -213,7 +221,7 @@ class _Builder:
 
         rules = RoundRules(training.first_frames, training.new_frames, training.max_rounds)
         return Learner(
-            self._run.engine, rules, start_s=training.start_s, round_s=seconds, on_trained=lambda *_: None
+            run.engine, rules, start_s=training.start_s, round_s=seconds, on_trained=lambda *_: None
         )
 
 

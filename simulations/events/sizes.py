@@ -20,7 +20,7 @@ __all__ = ["SHIPPED_TABLES", "SizeRow", "SizeTable", "Sizes", "draw_sizes", "loa
 SHIPPED_TABLES = Path(__file__).parent.parent / "tables"
 """Tables of the profiles, <profile>.json."""
 
-DRAWS = 256
+DRAWS = 32
 """Frames drawn at a time."""
 
 

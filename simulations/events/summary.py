@@ -89,7 +89,7 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
     strategies: Mapping[str, int] = Counter(
         "none" if fog.strategy is None else fog.strategy.value for fog in fogs
     )
-    end = max(run.finished, frames.recorded[-1] if len(frames) else 0.0)
+    end = max(run.finished, max(frames.recorded, default=0.0))
     return {
         "name": run.scenario.name,
         "seed": run.scenario.seed,
