@@ -16,7 +16,8 @@ Closed-form crossings:
 (6) F < S  iff  sum m_k (n_k - 1) > W' D, so more than W' D / (b (n - 1)) frames
 
 Where messages cost more than their payload, m_k and alpha m_k contain the overhead. A device that gets its
-own frames back as packets counts as one more receiver of them in (2).
+own frames back as packets counts as one more receiver of them in (2). The validation originals that learners
+fetch add sum v_k to (2) and (3).
 
 Seconds, where the rates were measured, are equation (7) of :mod:`common.timing`; their crossings are those of
 convex piecewise linear functions (:mod:`common.crossings`). docs/planner.md derives all of it.
@@ -74,6 +75,7 @@ class Plan:
         saving: Bytes of serverless JPEG / bytes of edge training, S / E; None when E is 0.
         sentence: The choice and why, in words.
         changes: What would change the choice, a sentence each.
+        training_changes: What would change where to train, a sentence each.
     """
 
     choice: Strategy
@@ -86,6 +88,7 @@ class Plan:
     saving: float | None
     sentence: str
     changes: tuple[str, ...]
+    training_changes: tuple[str, ...]
 
     def cost(self, strategy: Strategy) -> StrategyCost:
         """The cost of one strategy."""
@@ -123,6 +126,7 @@ class Plan:
             "saving": self.saving,
             "sentence": self.sentence,
             "changes": list(self.changes),
+            "training_changes": list(self.training_changes),
         }
 
 
@@ -151,7 +155,8 @@ def plan(deployment: Deployment) -> Plan:
         receivers,
         costs[0].bytes / costs[1].bytes if costs[1].bytes else None,
         reason(choice, costs, decided_by, alpha, receivers, crossings),
-        changes(choice, decided_by, alpha, loads.frames, crossings),
+        changes(choice, tuple(Strategy), decided_by, alpha, loads.frames, crossings),
+        changes(training, (Strategy.EDGE, Strategy.FOG), decided_by, alpha, loads.frames, crossings),
     )
 
 
@@ -216,14 +221,15 @@ def _means(deployment: Deployment, loads: Loads) -> tuple[float, float]:
 def _crossings(loads: Loads, costs: Sequence[StrategyCost], alpha: float) -> Crossings:
     recorded, wanted, own = loads.recorded, loads.wanted, loads.own_packets
     frames = loads.frames or 0.0
-    receivers = ratio_crossing(1 + own / recorded if recorded else 1.0, 1 - alpha)
+    fetched = loads.originals
+    receivers = ratio_crossing(1 + (own + fetched) / recorded if recorded else 1.0, 1 - alpha)
     # What goes back to its own device shrinks with alpha as what goes to others does.
     sent = wanted + (own / alpha if alpha else 0.0)
     return Crossings(
         receivers=receivers,
-        alpha=(wanted - recorded) / sent if wanted > recorded else None,
+        alpha=(wanted - recorded - fetched) / sent if wanted > recorded + fetched else None,
         fog_over_edge_frames=ratio_crossing(frames * loads.weights, loads.packets),
-        fog_over_serverless_frames=ratio_crossing(frames * loads.weights, wanted - recorded),
+        fog_over_serverless_frames=ratio_crossing(frames * (loads.weights + fetched), wanted - recorded),
         devices=None if receivers is None else receivers + 1,
         seconds=seconds_crossings(costs),
     )

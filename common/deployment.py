@@ -75,6 +75,7 @@ class DeviceLoad:
             that learn.
         learns: Whether it trains, or needs the detector that the fog trains.
         own_returned: Whether the fog sends it the packets of its own frames too, because it trains on them.
+        originals_bytes: v_k, bytes of other devices' validation originals that it fetches from the fog, >= 0.
 
     Raises:
         ConfigError: A value is negative, NaN or infinite.
@@ -91,6 +92,7 @@ class DeviceLoad:
     inbound: Inbound | None = None
     learns: bool = True
     own_returned: bool = False
+    originals_bytes: float = 0.0
 
     def __post_init__(self) -> None:
         check_range(
@@ -99,6 +101,7 @@ class DeviceLoad:
             receivers=self.receivers,
             frames=self.frames,
             packet_bytes=self.packet_bytes,
+            originals_bytes=self.originals_bytes,
         )
         if not 1 <= self.count <= LARGEST:
             raise ConfigError(f"a device's load needs count of at least 1, not {self.count}")

@@ -116,6 +116,7 @@ class Loads:
         packets_recorded: Bytes of all packets once.
         frames: Frames recorded; None when some device's are unknown.
         own_packets: Bytes of packets that go back to the devices that recorded the frames.
+        originals: Bytes of validation originals that learners fetch.
         weights: Bytes of weights sent to all devices that need the detector.
         serverless: Links when JPEG goes from device to device.
         edge: Links when JPEG goes up and packets come down.
@@ -170,6 +171,7 @@ class Loads:
         self.wanted = math.fsum(wanted)
         self.own_packets = math.fsum(own)
         self.packets = math.fsum(sent) + self.own_packets
+        self.originals = math.fsum(d.originals_bytes * count for d, count in self._groups if d.learns)
         self.packets_recorded = math.fsum(once)
         self.frames: float | None = frames if known else None
         self._wanted_frames = wanted_frames
@@ -221,6 +223,8 @@ class Loads:
                 packets += packet
                 packet_frames += frames
                 learned += frames
+            if device.learns:
+                packets += device.originals_bytes
             if link.medium:
                 outside = 1 - self._by_medium[link.medium] / self.wanted if self.wanted else 0.0
                 channel = self.serverless.channels.setdefault(link.medium, Channel())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from common.crossings import Crossings, SecondsCrossing
 from common.strategies import Strategy, StrategyCost
@@ -44,13 +44,19 @@ def reason(
 
 
 def changes(
-    choice: StrategyCost, decided_by: str, alpha: float, frames: float | None, crossings: Crossings
+    choice: StrategyCost,
+    among: Collection[Strategy],
+    decided_by: str,
+    alpha: float,
+    frames: float | None,
+    crossings: Crossings,
 ) -> tuple[str, ...]:
-    """What would change the choice: the nearest crossing in each direction, a sentence each."""
+    """What would change the choice ``among`` strategies: the nearest crossings, a sentence each."""
     if decided_by == "seconds":
-        return _by_seconds(choice.strategy, frames, crossings.seconds)
+        within = [c for c in crossings.seconds if c.below in among and c.above in among]
+        return _by_seconds(choice.strategy, frames, within)
     if decided_by == "bytes":
-        return tuple(_by_bytes(choice.strategy, alpha, frames, crossings))
+        return tuple(_by_bytes(choice.strategy, among, alpha, frames, crossings))
     return ()
 
 
@@ -70,14 +76,20 @@ def _figure(cost: StrategyCost, decided_by: str) -> float:
     return math.inf if value is None else value
 
 
-def _by_bytes(choice: Strategy, alpha: float, frames: float | None, crossings: Crossings) -> list[str]:
+def _by_bytes(
+    choice: Strategy,
+    among: Collection[Strategy],
+    alpha: float,
+    frames: float | None,
+    crossings: Crossings,
+) -> list[str]:
     found = []
     between = {
         frozenset((Strategy.FOG, Strategy.EDGE)): crossings.fog_over_edge_frames,
         frozenset((Strategy.FOG, Strategy.SERVERLESS)): crossings.fog_over_serverless_frames,
     }
     for pair, crossing in between.items():
-        if crossing is None or frames is None or choice not in pair:
+        if crossing is None or frames is None or choice not in pair or not pair <= set(among):
             continue
         (other,) = pair - {choice}
         side = "fewer" if choice is Strategy.FOG else "more"
@@ -85,7 +97,7 @@ def _by_bytes(choice: Strategy, alpha: float, frames: float | None, crossings: C
             f"with {side} than {math.ceil(crossing):,} frames ({frames:,.0f} now) {other.words} sends "
             "fewer bytes"
         )
-    if crossings.alpha is not None and choice is not Strategy.FOG:
+    if crossings.alpha is not None and choice is not Strategy.FOG and Strategy.SERVERLESS in among:
         side, other = ("above", Strategy.SERVERLESS)
         if choice is Strategy.SERVERLESS:
             side, other = ("below", Strategy.EDGE)

@@ -46,13 +46,13 @@ def _serverless(deployment: Deployment, loads: Loads) -> StrategyCost:
 
 def _edge(deployment: Deployment, loads: Loads) -> StrategyCost:
     """Equation (2)."""
-    links = loads.edge
+    links, received = loads.edge, loads.packets + loads.originals
     flow = [
         _slowest("the uplink", links.up),
         *(_channel(name, channel) for name, channel in links.channels.items()),
         *_fog_link("the fog's uplink", deployment, loads.recorded, loads, up=True),
         _encoding(deployment, loads),
-        *_fog_link("the fog's downlink", deployment, loads.packets, loads, up=False),
+        *_fog_link("the fog's downlink", deployment, received, loads, up=False),
         _slowest("the downlink", links.down),
     ]
     timing = Timing(_used(flow), _learning(deployment, loads, decode=True), 2 * loads.latency_s)
@@ -60,20 +60,19 @@ def _edge(deployment: Deployment, loads: Loads) -> StrategyCost:
     joules: tuple[float | None, float | None] = (None, None)
     if energy is not None:
         joules = (
-            _plus(
-                energy.device.radio(loads.recorded, loads.packets), _learning_joules(deployment, loads, True)
-            ),
-            _plus(
-                energy.fog.radio(loads.packets, loads.recorded), _encoding_joules(energy, deployment, loads)
-            ),
+            _plus(energy.device.radio(loads.recorded, received), _learning_joules(deployment, loads, True)),
+            _plus(energy.fog.radio(received, loads.recorded), _encoding_joules(energy, deployment, loads)),
         )
     parts = {"the uplink of JPEG frames": loads.recorded, "the downlink of packets": loads.packets}
-    return _cost(Strategy.EDGE, loads.recorded, loads.packets, parts, timing, joules)
+    return _cost(Strategy.EDGE, loads.recorded, received, parts, timing, joules)
 
 
 def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
-    """Equation (3); the fog trains on the same packets, so it encodes as well."""
-    links = loads.edge
+    """Equation (3); the fog trains on the same packets, so it encodes as well.
+
+    Validation originals come down while frames still go up: they cost bytes, and no time of their own.
+    """
+    links, received = loads.edge, loads.weights + loads.originals
     channels = {
         name: Channel(up=channel.up, up_one=channel.up_one) for name, channel in links.channels.items()
     }
@@ -102,15 +101,15 @@ def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
     if energy is not None:
         training_joules = 0.0 if not energy.fog.training_w else _times(total, energy.fog.training_w)
         joules = (
-            energy.device.radio(loads.recorded, loads.weights),
+            energy.device.radio(loads.recorded, received),
             _plus(
-                energy.fog.radio(loads.weights, loads.recorded),
+                energy.fog.radio(received, loads.recorded),
                 _encoding_joules(energy, deployment, loads),
                 training_joules,
             ),
         )
     parts = {"the uplink of JPEG frames": loads.recorded, "the downlink of weights": loads.weights}
-    return _cost(Strategy.FOG, loads.recorded, loads.weights, parts, timing, joules)
+    return _cost(Strategy.FOG, loads.recorded, received, parts, timing, joules)
 
 
 def _slowest(name: str, slowest: Slowest) -> Stage:

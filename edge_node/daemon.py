@@ -124,6 +124,8 @@ class EdgeDaemon:
             self.node.tick(now)
             if now >= report and self._connection.phase is Phase.OPEN:
                 report = now + self._settings.report_s
+                # A report has no answer, and counts as life: without a question the fog would seem dead.
+                self._ping()
                 self._send(self.node.report())
             if now >= status:
                 status = now + self._settings.status_s
@@ -212,8 +214,7 @@ class EdgeDaemon:
                     if self._try(self.node.hello()):
                         self._connection.greeted(time.monotonic())
                 case Step.PING:
-                    self._send(Ping())
-                    self.node.latency.asked(time.monotonic())
+                    self._ping()
                 case Step.CLOSE:
                     self._close_socket()
                     self.node.disconnected()
@@ -229,6 +230,10 @@ class EdgeDaemon:
         if not self._try(message):
             self._complain(f"the fog at {self._settings.fog.address} takes no messages any more")
             self._fail()
+
+    def _ping(self) -> None:
+        self.node.latency.asked(time.monotonic())
+        self._send(Ping())
 
     def _try(self, message: Message) -> bool:
         if self._socket is None:

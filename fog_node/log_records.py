@@ -68,6 +68,7 @@ class Figures:
     Attributes:
         tallies: Frames and bytes by source device.
         trainable: Frames to train on (labelled, not held out).
+        validation: Frames held out for validation.
         seconds: Encoding time of all packets, seconds.
         packets: Packets counted.
         on_target: Packets whose background and every box reached the target.
@@ -79,6 +80,7 @@ class Figures:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     trainable: int = 0
+    validation: int = 0
     seconds: float = 0.0
     packets: int = 0
     on_target: int = 0
@@ -102,6 +104,7 @@ class Figures:
         tally.jpeg_bytes += int(meta.get("jpeg_bytes", 0))
         tally.packet_bytes += size
         self.trainable += bool(meta.get("labelled")) and not meta.get("validation")
+        self.validation += bool(meta.get("validation"))
         self.seconds += float(meta.get("encode_seconds", 0.0))
         self.packets += 1
         self.on_target += bool(meta.get("reached_target"))

@@ -212,6 +212,7 @@ class FogNode:
         if self._figures.packets:
             self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers
             self._planner.trained_share = self._figures.trainable / self._figures.packets
+            self._planner.validation_share = self._figures.validation / self._figures.packets
         if self._log_count.ended and self._planner.update():
             _log.info("plan: %s", self._planner.sentence())
         message = self._planner.message()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.audience import with_audience
@@ -50,6 +50,7 @@ class Planner:
         downlinks: Bytes a second that the fog measured towards each edge, by its key.
         names: Names of devices by their keys, for sentences; a key without one stands for itself.
         trained_share: Share of the encoded frames that are trained on, if any were counted.
+        validation_share: Share of the encoded frames that are held out.
         detector_bytes: Bytes of the newest published weights, if any.
         encode_s_per_frame: Seconds a frame of all encoders together, if measured.
         fog_training_s: Seconds of the fog's last round, if any.
@@ -67,6 +68,7 @@ class Planner:
     downlinks: dict[str, float | None] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     trained_share: float | None = None
+    validation_share: float = 0.0
     detector_bytes: int | None = None
     encode_s_per_frame: float | None = None
     fog_training_s: float | None = None
@@ -182,7 +184,8 @@ class Planner:
             return answer
         newest = self.newest.to_json()
         found = {"planned_training": newest.pop("training"), "sentence": self.sentence()}
-        found["would_change_it"] = newest.pop("changes")
+        found["would_change_it"] = newest.pop("training_changes")
+        newest.pop("changes")
         return answer | newest | found
 
     @property
@@ -204,7 +207,7 @@ class Planner:
             named[key]: None if sources is None else [named[s] for s in sources if s in recorded]
             for key, sources in self.subscribers.items()
         }
-        return with_audience(devices, wants, unheard=True)
+        return tuple(self._fetching(d) for d in with_audience(devices, wants, unheard=True))
 
     def _device(self, key: str, tally: Tally) -> DeviceLoad:
         report = self.reports.get(key)
@@ -218,6 +221,14 @@ class Planner:
             node=measured_node(report),
             learns=key in self.subscribers or self.settings.receivers is not None,
         )
+
+    def _fetching(self, device: DeviceLoad) -> DeviceLoad:
+        """The device with the validation originals that it fetches of what it receives."""
+        inbound = device.inbound
+        if not device.learns or inbound is None or not inbound.frames:
+            return device
+        frames = min(float(self.settings.validation_originals), inbound.frames * self.validation_share)
+        return replace(device, originals_bytes=inbound.jpeg_bytes / inbound.frames * frames)
 
     def _name(self, key: str) -> str:
         name = self.names.get(key)

@@ -146,6 +146,12 @@ class PlannerSettings(Settings):
         le=1e15,
         description="what it sends to all edges together, bytes a second; null: enough",
     )
+    validation_originals: int = Field(
+        200,
+        ge=0,
+        le=1_000_000,
+        description="validation originals of others that an edge fetches at most; as its fetch section says",
+    )
     upload_overhead_bytes: float = Field(
         200.0,
         ge=0,

@@ -173,3 +173,19 @@ def test_receivers_and_devices_above_which_packets_pay_with_and_without_own_fram
     assert saves(crossings.receivers * 1.001)[1]
     assert saves(3, crossings.alpha * 0.999)[1]
     assert not saves(3, crossings.alpha * 1.001)[1]
+
+
+def test_validation_originals_move_the_crossings_of_bytes():
+    loads = (DeviceLoad(1e6, 4, 10, originals_bytes=2e5),) * 3
+    crossings = plan(Deployment(loads, 0.4, 1e6)).crossings
+    assert crossings.receivers == pytest.approx(1.2 / 0.6)
+
+    def at(alpha=0.4, receivers=4.0, frames=1.0):
+        load = DeviceLoad(1e6 * frames, receivers, 10, originals_bytes=2e5)
+        return [c.bytes for c in plan(Deployment((load,) * 3, alpha, 1e6)).strategies]
+
+    assert at(receivers=crossings.receivers)[0] == pytest.approx(at(receivers=crossings.receivers)[1])
+    assert at(alpha=crossings.alpha)[0] == pytest.approx(at(alpha=crossings.alpha)[1])
+    frames = crossings.fog_over_serverless_frames / 30
+    assert at(frames=frames)[0] == pytest.approx(at(frames=frames)[2])
+    assert at()[1] - at()[2] == pytest.approx(3 * 1e6 * 4 * 0.4 - 3e6)

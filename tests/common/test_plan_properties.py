@@ -42,6 +42,7 @@ loads = st.builds(
     node=st.none() | nodes,
     learns=st.just(True) | st.booleans(),
     own_returned=st.booleans(),
+    originals_bytes=st.just(0.0) | st.floats(1, 1e7),
 )
 RATES = Rates(2e6, 2e6, encode_s_per_frame=0.1, edge_training_s=20.0, fog_training_s=5.0)
 NODE = NodeEnergy(1e-6, 5e-7, 30.0, 5.0, 40.0)
@@ -121,9 +122,11 @@ def test_bytes_are_linear_in_the_frames_and_seconds_grow(deployment, factor):
         deployment,
         lambda d: replace(d, frames=d.frames * factor, jpeg_bytes=d.jpeg_bytes * factor),
     )
+    fetched = sum(d.originals_bytes * d.count for d in deployment.devices if d.learns)
     one, many = plan(deployment), plan(more)
-    for strategy in (Strategy.SERVERLESS, Strategy.EDGE):
-        assert many.cost(strategy).bytes == pytest.approx(factor * one.cost(strategy).bytes)
+    for strategy, fixed in ((Strategy.SERVERLESS, 0.0), (Strategy.EDGE, fetched)):
+        grows = one.cost(strategy).bytes - fixed
+        assert many.cost(strategy).bytes == pytest.approx(factor * grows + fixed)
     up = [p.cost(Strategy.FOG).uplink_bytes for p in (one, many)]
     assert up[1] == pytest.approx(factor * up[0])
     assert one.cost(Strategy.FOG).downlink_bytes == many.cost(Strategy.FOG).downlink_bytes
@@ -139,7 +142,10 @@ def test_bytes_and_seconds_in_other_units_give_the_same_choice(deployment):
     def link(value):
         return value if value is None else value.scaled(1e-3)
 
-    devices = tuple(replace(d, jpeg_bytes=d.jpeg_bytes / 1e3, link=link(d.link)) for d in deployment.devices)
+    devices = tuple(
+        replace(d, jpeg_bytes=d.jpeg_bytes / 1e3, originals_bytes=d.originals_bytes / 1e3, link=link(d.link))
+        for d in deployment.devices
+    )
     energy = NodeEnergy(1e-3, 5e-4, 30.0, 5.0, 40.0)
     other = replace(
         deployment,
