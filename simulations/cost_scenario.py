@@ -11,7 +11,8 @@ import yaml
 from pydantic import Field
 
 from common.config import Settings, load_settings, parse_settings
-from common.cost_model import Deployment, DeviceLoad, Rates
+from common.cost_model import Deployment, DeviceLoad, Link, Rates
+from common.energy_settings import EnergySettings
 from common.errors import ConfigError, UsageError
 
 __all__ = ["CostScenario", "RateSettings", "SweptScenario", "load_cost_scenario", "parse_over", "swept"]
@@ -35,6 +36,22 @@ class RateSettings(Settings):
     edge_training_s: float | None = Field(None, ge=0, le=1e9, description="seconds of a round at an edge")
     fog_training_s: float | None = Field(None, ge=0, le=1e9, description="seconds of a round at the fog")
     epochs: int = Field(1, ge=1, le=1_000_000, description="times a round decodes every frame")
+    latency_s: float = Field(0.0, ge=0, le=1e6, description="seconds of a small message from end to end")
+    goodput: float = Field(
+        1.0,
+        ge=1e-6,
+        le=1,
+        description="share of both rates that losses leave; 1 when the rates were measured",
+    )
+    edge_training_frames_per_s: float | None = Field(
+        None, ge=1e-6, le=1e9, description="frames a second an edge trains on; instead of edge_training_s"
+    )
+    fog_training_frames_per_s: float | None = Field(
+        None, ge=1e-6, le=1e9, description="frames a second the fog trains on; instead of fog_training_s"
+    )
+    encode_batch_frames: int = Field(
+        1, ge=1, le=100_000, description="frames that the fog's encoders take up together"
+    )
 
 
 class CostScenario(Settings):
@@ -53,7 +70,25 @@ class CostScenario(Settings):
     detector_receivers: int | None = Field(
         None, ge=0, le=1_000_000, description="D, devices that need the detector; null: all"
     )
-    decide_by: Literal["auto", "bytes", "seconds"] = Field(
+    changed_share: float = Field(
+        1.0, ge=0, le=1, description="c, share of W that rounds after the first send; 1: all of it"
+    )
+    upload_overhead_bytes: float = Field(
+        0.0, ge=0, le=1e9, description="bytes of a frame's message beside it"
+    )
+    packet_overhead_bytes: float = Field(
+        0.0, ge=0, le=1e9, description="bytes of a packet's message beside it"
+    )
+    fog_uplink_bytes_per_s: float | None = Field(
+        None, ge=1e-3, le=1e15, description="B/s to the fog from all devices together; null: enough"
+    )
+    fog_downlink_bytes_per_s: float | None = Field(
+        None, ge=1e-3, le=1e15, description="B/s from the fog to all devices together; null: enough"
+    )
+    energy: EnergySettings | None = Field(
+        None, description="what the nodes draw; null: joules are not asked for"
+    )
+    decide_by: Literal["auto", "bytes", "seconds", "joules"] = Field(
         "auto", description="auto: by seconds once every rate is known, else by bytes"
     )
     rates: RateSettings = Field(default_factory=RateSettings, description="measured rates")
@@ -66,16 +101,25 @@ class CostScenario(Settings):
         """
         receivers = self.devices - 1 if self.receivers is None else self.receivers
         load = DeviceLoad(
-            self.jpeg_bytes_per_frame * self.frames_per_device, receivers, self.frames_per_device
+            self.jpeg_bytes_per_frame * self.frames_per_device,
+            receivers,
+            self.frames_per_device,
+            count=self.devices,
         )
+        fog_rates = (self.fog_uplink_bytes_per_s, self.fog_downlink_bytes_per_s)
         return Deployment(
-            devices=(load,) * self.devices,
+            devices=(load,),
             alpha=self.alpha,
             detector_bytes=self.detector_bytes,
             rounds=self.rounds,
             detector_receivers=self.detector_receivers,
             rates=Rates(**self.rates.model_dump()),
             decide_by=self.decide_by,
+            changed_share=self.changed_share,
+            fog_link=None if fog_rates == (None, None) else Link(*fog_rates),
+            upload_overhead_bytes=self.upload_overhead_bytes,
+            packet_overhead_bytes=self.packet_overhead_bytes,
+            energy=None if self.energy is None else self.energy.energy(),
         )
 
 

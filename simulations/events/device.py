@@ -56,6 +56,7 @@ class Device:
         "_horizon",
         "_in_flight",
         "_latency",
+        "_originals",
         "_outbox",
         "_paused",
         "_per_second",
@@ -141,6 +142,7 @@ class Device:
         self._horizon = run.timeline.horizon_s
         self._trained_until = training.validation_block - training.held_out
         self._decoding = 1.0 / training.decode_frames_per_s if training.decode_frames_per_s else 0.0
+        self._originals = group.validation_originals
         self.withheld = False
         self.recorded = self.dropped = self.uploaded = self.refused = self.encoded = 0
         self.wanted = self.delivered = 0
@@ -306,6 +308,21 @@ class Device:
         self.bytes_down += size
         self._bytes_down_column[int(time * self._per_second)] += size
         self.delivered_copy(frame, time)
+        if self._originals and not self._frames.trained[frame] and self._frames.device[frame] != self.number:
+            self._originals -= 1
+            self._run.engine.at(time + self._latency, self._fetch, frame)
+
+    def _fetch(self, now: float, frame: int) -> None:
+        """The fog has been asked for the original of a held-out frame."""
+        size = self._frames.jpeg_bytes[frame] + self._down_overhead
+        self.down.send(now, size / self._down_rate, self._latency, self._original, size)
+
+    def _original(self, now: float, size: float) -> None:
+        run = self._run
+        self.bytes_down += size
+        run.originals_bytes += size
+        run.finished = max(run.finished, now)
+        self._bytes_down_column[int(now * self._per_second)] += size
 
     def delivered_copy(self, frame: int, time: float) -> None:
         """Count a frame that is here from ``time`` on, and learn from it."""

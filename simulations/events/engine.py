@@ -1,7 +1,7 @@
 """The clock: events in order of time, and of their making where times are equal.
 
-A heap of tuples and plain calls, not SimPy: a process of SimPy resumes a generator and makes an event object
-for each wait, some 10 times the work of a heap entry, and a million frames make several million events.
+A heap of tuples and plain calls, not SimPy: a process of SimPy makes an event object with a list of callbacks
+and resumes a generator for each wait, and a million frames make several million events.
 """
 
 from __future__ import annotations

@@ -154,7 +154,9 @@ def _bandwidth(axes: Any, outcome: Outcome, deployment: Deployment, answer: Plan
         seconds = [answer.cost(strategy).seconds for answer in plans]
         if None not in seconds:
             axes.plot(factors, seconds, color=COLOURS[strategy], label=f"model: {strategy.words}")
-    axes.plot([1], [outcome.run.finished], "o", color="black", label=f"{_strategy(outcome)}, with its waits")
+    axes.plot(
+        [1], [outcome.run.finished], "o", color="black", label=f"{_strategy(outcome)}, recording included"
+    )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])

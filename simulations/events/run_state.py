@@ -23,6 +23,7 @@ class RunState:
         timeline: Counts over time.
         latency: From recording to the end of decoding at a receiver, of every delivered copy, seconds.
         weights_bytes: Bytes of detectors that have arrived at devices.
+        originals_bytes: Bytes of originals of held-out frames that have arrived at devices.
         finished: When the last copy, detector or training was done, seconds.
     """
 
@@ -32,4 +33,5 @@ class RunState:
     timeline: Timeline
     latency: Histogram = field(default_factory=Histogram)
     weights_bytes: float = 0.0
+    originals_bytes: float = 0.0
     finished: float = 0.0

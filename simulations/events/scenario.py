@@ -82,6 +82,9 @@ class GroupSettings(Settings):
     )
     upload_window_frames: int = Field(32, ge=1, le=100_000, description="uploads in flight at most")
     window_records: int = Field(1000, ge=1, le=1_000_000, description="records in flight to it at most")
+    validation_originals: int = Field(
+        0, ge=0, le=1_000_000, description="originals of others' held-out frames that it fetches at most"
+    )
     window_bytes: int = Field(2_500_000, ge=1, le=1 << 40, description="their payload bytes at most")
 
 

@@ -120,6 +120,7 @@ def simulate(scenario: EventScenario, folder: Path, *, quiet: bool = True) -> Ou
     for run in runs:
         whole.finished = max(whole.finished, run.finished)
         whole.weights_bytes += run.weights_bytes
+        whole.originals_bytes += run.originals_bytes
         whole.engine.events += run.engine.events
     for device in devices:
         device.settle(horizon)

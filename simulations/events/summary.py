@@ -108,6 +108,7 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
         "bytes_down": down,
         "bytes": up + down,
         "weights_bytes": run.weights_bytes,
+        "originals_bytes": run.originals_bytes,
         "latency": {
             "mean_s": run.latency.mean,
             "p50_s": p50,

@@ -266,3 +266,14 @@ def test_legs_add_up_to_the_mean_latency():
     outcome = run(codec={"encode_s": 0.02}, training={"decode_frames_per_s": 50})
     assert sum(legs(outcome).values()) == pytest.approx(outcome.run.latency.mean)
     assert legs(outcome)["decoding_s"] == 0.02
+
+
+def test_originals_of_held_out_frames_are_fetched_up_to_the_bound():
+    outcome = run(group={"validation_originals": 30})
+    found = summarise(outcome, None)
+    # 40 of each device's 200 frames are held out, so 120 of the others'.
+    assert found["originals_bytes"] == 4 * 30 * 50_000
+    without = summarise(run(), None)
+    assert found["bytes_down"] == without["bytes_down"] + found["originals_bytes"]
+    everything = summarise(run(group={"validation_originals": 1000}), None)
+    assert everything["originals_bytes"] == 4 * 120 * 50_000
