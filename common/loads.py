@@ -252,9 +252,11 @@ class Loads:
         rate = rates.decode_frames_per_s
         seconds, per_s = rates.edge_training_s, rates.edge_training_frames_per_s
         if node is not None:
-            rate = node.decode_frames_per_s or rate
             if node.training_s is not None or node.training_frames_per_s is not None:
-                seconds, per_s = node.training_s, node.training_frames_per_s
+                # Without a rate of its own, decoding is contained in its training.
+                rate, seconds, per_s = node.decode_frames_per_s, node.training_s, node.training_frames_per_s
+            else:
+                rate = node.decode_frames_per_s or rate
         decoding = frames / rate if rate is not None else 0.0
         if per_s is not None:
             seconds = frames / per_s if self.frames is not None else None

@@ -16,7 +16,8 @@ class NodeRates:
 
     Attributes:
         decode_frames_per_s: Frames a second that it decodes for training, > 0.
-        training_s: Seconds of one round without the decoding, >= 0.
+        training_s: Seconds of one round, >= 0; its decoding is contained unless ``decode_frames_per_s`` is
+            given.
         training_frames_per_s: Frames a second that it trains on, decoding left out, > 0; instead of
             ``training_s`` where a round's length follows the frames.
 

@@ -9,6 +9,7 @@ import yaml
 
 from common.cli import make_folder
 from common.config import load_settings
+from simulations.cost_scenario import CostScenario
 from simulations.cost_table import write_json
 from simulations.events.model import deployment_of
 from simulations.events.plots import plot_all
@@ -39,7 +40,7 @@ def is_event_scenario(path: str | Path) -> bool:
         return False
     if not isinstance(node, yaml.MappingNode):
         return False
-    known = EventScenario.model_fields.keys() - {"name"}
+    known = EventScenario.model_fields.keys() - CostScenario.model_fields.keys()
     return any(isinstance(key, yaml.ScalarNode) and key.value in known for key, _ in node.value)
 
 
