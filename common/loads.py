@@ -226,6 +226,7 @@ class Loads:
             if device.learns:
                 packets += device.originals_bytes
             if link.medium:
+                # Members hear each other: what they send to each other crosses the medium once.
                 outside = 1 - self._by_medium[link.medium] / self.wanted if self.wanted else 0.0
                 channel = self.serverless.channels.setdefault(link.medium, Channel())
                 channel.add_up(outgoing, up, 0, count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 from common.deployment import Deployment
 from common.energy import Energy
@@ -23,11 +25,7 @@ def _serverless(deployment: Deployment, loads: Loads) -> StrategyCost:
     """Equation (1). A byte leaves one link while it enters the other, so no frame waits for its own end."""
     links = loads.serverless
     flow = [_slowest("the devices' uplink", links.up), _slowest("their downlink", links.down)]
-    flow += [
-        # Members of one medium hear each other: what they send to each other crosses it once.
-        _channel(name, channel)
-        for name, channel in links.channels.items()
-    ]
+    flow += _slowest_medium(links.channels)
     one_medium = len(links.channels) == 1 and not links.up.seconds and not links.down.seconds
     timing = Timing(
         _used(flow), _learning(deployment, loads, decode=False), loads.latency_s * (2 - one_medium)
@@ -49,7 +47,7 @@ def _edge(deployment: Deployment, loads: Loads) -> StrategyCost:
     links, received = loads.edge, loads.packets + loads.originals
     flow = [
         _slowest("the uplink", links.up),
-        *(_channel(name, channel) for name, channel in links.channels.items()),
+        *_slowest_medium(links.channels),
         *_fog_link("the fog's uplink", deployment, loads.recorded, loads, up=True),
         _encoding(deployment, loads),
         *_fog_link("the fog's downlink", deployment, received, loads, up=False),
@@ -78,7 +76,7 @@ def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
     }
     flow = [
         _slowest("the uplink", links.up),
-        *(_channel(name, channel) for name, channel in channels.items()),
+        *_slowest_medium(channels),
         *_fog_link("the fog's uplink", deployment, loads.recorded, loads, up=True),
         _encoding(deployment, loads),
     ]
@@ -116,10 +114,19 @@ def _slowest(name: str, slowest: Slowest) -> Stage:
     return Stage(name, slowest.seconds, slowest.one, slowest.device, link=True)
 
 
-def _channel(name: str, channel: Channel) -> Stage:
-    seconds = None if channel.up is None or channel.down is None else channel.up + channel.down
-    words = name if name == SHARED_CHANNEL else f"the shared medium {name}"
-    return Stage(words, seconds, channel.up_one + channel.down_one, link=True)
+def _slowest_medium(channels: Mapping[str, Channel]) -> list[Stage]:
+    """The shared medium that is busy for longest, if there is any: they work beside each other."""
+    slowest: Stage | None = None
+    one = 0.0
+    for name, channel in channels.items():
+        words = name if name == SHARED_CHANNEL else f"the shared medium {name}"
+        if channel.up is None or channel.down is None:
+            return [Stage(words, None, link=True)]
+        seconds = channel.up + channel.down
+        one = max(one, channel.up_one + channel.down_one)
+        if slowest is None or seconds > (slowest.seconds or 0.0):
+            slowest = Stage(words, seconds, link=True)
+    return [] if slowest is None else [replace(slowest, one=min(one, slowest.seconds or 0.0))]
 
 
 def _fog_link(name: str, deployment: Deployment, amount: float, loads: Loads, *, up: bool) -> list[Stage]:
@@ -154,7 +161,7 @@ def _weights(deployment: Deployment, loads: Loads) -> Stage:
     """All rounds of the detector on the slowest link, shared medium or the fog's own downlink."""
     links, name = loads.fog_down, "the downlink of weights"
     stages = [_slowest(name, links.down)]
-    stages += [_channel(medium, channel) for medium, channel in links.channels.items()]
+    stages += _slowest_medium(links.channels)
     stages += _fog_link(name, deployment, loads.weights, loads, up=False)
     worst = next((s for s in stages if s.seconds is None), None)
     worst = worst or max(stages, key=lambda stage: stage.seconds or 0.0)
