@@ -101,14 +101,17 @@ def make_folder(path: str | Path) -> Path:
 
 
 def yield_while_waiting() -> None:
-    """Let OpenMP threads of this process and its children sleep soon when they wait for one another.
+    """Let threads of this process and its children not spin while they wait for one another.
 
     By default they spin, and where another program wants a core they spin on its time: on two cores with one
     busy neighbour a step of fitting took 430 ms, against 15 ms with this, and about as long without a
-    neighbour (9 to 10 ms). OpenMP reads these when torch is first imported; a user's own values are kept.
+    neighbour (9 to 10 ms). numpy's OpenBLAS spins as well and knows no other way than one thread, which is
+    enough for its small products here: four frames of profile pyramid took 59 s beside busy neighbours, 12 s
+    with this. They are read when torch and numpy are first imported; a user's own values are kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _fail(prog: str, sentence: str, code: int, arguments: argparse.Namespace) -> int:
