@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.cost_model import Strategy, plan
+from simulations.events.files import SHIPPED, load_event_scenario
 from simulations.events.model import deployment_of
 from simulations.events.scenario import EventScenario
 from simulations.events.simulation import simulate
@@ -277,3 +278,50 @@ def test_originals_of_held_out_frames_are_fetched_up_to_the_bound():
     assert found["bytes_down"] == without["bytes_down"] + found["originals_bytes"]
     everything = summarise(run(group={"validation_originals": 1000}), None)
     assert everything["originals_bytes"] == 4 * 120 * 50_000
+
+
+def test_later_detectors_are_sent_as_their_changed_share():
+    training = {"first_frames": 100, "new_frames": 100, "max_rounds": 3, "detector_bytes": 1e6}
+    outcome = run(
+        group={"arrivals": {"kind": "periodic", "interval_s": 0.05}},
+        duration_s=60,
+        policy={"strategy": "fog"},
+        training=training | {"changed_share": 0.25},
+    )
+    found = summarise(outcome, model_of(outcome))
+    assert found["rounds"]["detectors_published"] == 3
+    assert found["weights_bytes"] == 4 * 1.5e6
+    assert found["bytes"] == pytest.approx(plan(deployment_of(outcome)).cost(Strategy.FOG).bytes)
+
+
+def test_the_closed_form_holds_for_several_fogs_with_their_own_encoders():
+    outcome = run(group={"count": 6}, fog={"count": 3, "workers": 2}, codec={"encode_s": 0.4})
+    answer = plan(deployment_of(outcome)).cost(Strategy.EDGE)
+    assert summarise(outcome, None)["bytes"] == pytest.approx(answer.bytes)
+    assert outcome.run.finished == pytest.approx(answer.seconds, rel=0.01)
+
+
+def test_packets_that_were_withheld_follow_when_training_returns_to_the_edges(monkeypatch):
+    def plan_of(planner, now, *measured):
+        return Strategy.FOG if now < 30 else Strategy.EDGE
+
+    monkeypatch.setattr("simulations.events.planning.FogPlanner.plan", plan_of)
+    outcome = run(
+        group={"arrivals": {"kind": "periodic", "interval_s": 1, "start": "together"}},
+        duration_s=60,
+        sample_s=1,
+        policy={"strategy": "planner", "interval_s": 10},
+    )
+    delivered = outcome.run.timeline.sums()["delivered"]
+    assert delivered[12] == delivered[28]
+    assert conservation(outcome)["in_queues"] == 0
+    assert outcome.fogs[0].switches == 1
+
+
+@pytest.mark.slow
+def test_a_million_frames_of_ten_thousand_cameras_take_at_most_a_minute_of_one_core():
+    outcome = simulate(load_event_scenario("city.yaml"), SHIPPED)
+    assert conservation(outcome)["agrees"]
+    assert len(outcome.run.frames) == 1_000_000
+    assert outcome.performance.cpu_s < 60
+    assert outcome.performance.peak_rss_bytes < 1e9
