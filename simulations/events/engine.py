@@ -38,11 +38,17 @@ class Engine:
             self._made += 1
             heappush(self._heap, (time, self._made, handler, value))
 
-    def every(self, seconds: float, handler: Handler) -> None:
-        """Run ``handler(time, None)`` every so often for as long as anything else is to happen."""
-        self._made += 1
-        heappush(self._heap, (self.now + seconds, self._made, self._tick, (seconds, handler)))
+    def every(self, seconds: float, handler: Handler, quiet: int = 0) -> None:
+        """Run ``handler(time, None)`` every so often for as long as anything else is to happen.
+
+        Args:
+            seconds: Between two calls.
+            handler: What to call.
+            quiet: Calls in a row without anything else to happen after which it ends.
+        """
         self._ticks += 1
+        self._made += 1
+        heappush(self._heap, (self.now + seconds, self._made, self._tick, (seconds, handler, quiet, quiet)))
 
     def run(self, until: float) -> None:
         """Run every event up to and including the time ``until``."""
@@ -53,12 +59,13 @@ class Engine:
             self.events += 1
             handler(time, value)
 
-    def _tick(self, time: float, value: tuple[float, Handler]) -> None:
-        seconds, handler = value
+    def _tick(self, time: float, value: tuple[float, Handler, int, int]) -> None:
+        seconds, handler, quiet, left = value
         handler(time, None)
         # Ticks alone would keep each other going for ever.
-        if len(self._heap) >= self._ticks:
-            self._made += 1
-            heappush(self._heap, (time + seconds, self._made, self._tick, value))
-        else:
+        left = quiet if len(self._heap) >= self._ticks else left - 1
+        if left < 0:
             self._ticks -= 1
+            return
+        self._made += 1
+        heappush(self._heap, (time + seconds, self._made, self._tick, (seconds, handler, quiet, left)))

@@ -18,6 +18,9 @@ __all__ = ["Fog"]
 COMMIT_FRAMES = 64
 """Uploads of one transaction at most, as limits.commit_frames of a fog's settings."""
 
+QUIET_PLANS = 5
+"""Plans after the last event: a strategy changes only after some in a row (planner.switch_plans)."""
+
 
 class Fog:
     """One fog and its devices.
@@ -78,7 +81,7 @@ class Fog:
         self.encoders.start()
         policy = self._run.scenario.policy
         if policy.strategy == "planner":
-            self._run.engine.every(policy.interval_s, self._plan)
+            self._run.engine.every(policy.interval_s, self._plan, QUIET_PLANS)
         else:
             self._follow(Strategy(policy.strategy), 0.0)
 
