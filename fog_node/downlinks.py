@@ -37,6 +37,10 @@ class Downlinks:
         if not records_in_flight:
             meter.end()
 
+    def fetched(self, key: str, size: int, now: float) -> None:
+        """A piece of large content goes to the edge, which holds up the record that names it."""
+        self._meter(key).add(size, now)
+
     def gone(self, key: str) -> None:
         """The edge's session has ended: what is on its way will be sent again."""
         if key in self._meters:

@@ -37,7 +37,6 @@ from fog_node.learner import Learner
 from fog_node.log_count import LogCount
 from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
-from fog_node.sessions import Session
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
 from fog_node.worker_pool import WorkerPool
@@ -157,7 +156,7 @@ class FogNode:
             # It was let in by a list that is newer than the last look at it.
             self.check_rights()
         before = self.state.sessions.get(key)
-        in_flight = _in_flight(before)
+        in_flight = (0, 0) if before is None else before.in_flight
         now = time.monotonic()
         self.perform(self.state.received(routing_id, key, message, now))
         session = self.state.sessions.get(key)
@@ -166,7 +165,7 @@ class FogNode:
         if session is not before:
             self._downlinks.gone(key)
         elif isinstance(message, Pull):
-            records, size = _in_flight(session)
+            records, size = session.in_flight
             self._downlinks.confirmed(key, in_flight[0] - records, in_flight[1] - size, records, now)
         if session is not before:
             _log.info("edge %s is connected", key)
@@ -239,17 +238,6 @@ class FogNode:
 
     def status(self) -> dict[str, Any]:
         """The node's part of the status file."""
-        peers = {}
-        for key, session in self.state.sessions.items():
-            device = self.state.rights.get(key)
-            peers[key] = {
-                "name": "" if device is None else device.name,
-                "connected": True,
-                "held_position": session.window.held,
-                "sent_position": session.window.through,
-                "software": session.software,
-                "downlink_bytes_per_s": self._downlinks.rate(key),
-            }
         return {
             "key": self._key,
             "log_id": self._log_id,
@@ -261,12 +249,19 @@ class FogNode:
                 key: {"frames": t.frames, "jpeg_bytes": t.jpeg_bytes, "packet_bytes": t.packet_bytes}
                 for key, t in self._figures.tallies.items()
             },
-            "peers": peers,
+            "peers": {
+                key: self._peer(key) | session.status() for key, session in self.state.sessions.items()
+            },
             "workers": self._pool.status(),
             "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
         }
+
+    def _peer(self, key: str) -> dict[str, Any]:
+        device = self.state.rights.get(key)
+        name = "" if device is None else device.name
+        return {"name": name, "downlink_bytes_per_s": self._downlinks.rate(key)}
 
     def perform(self, instructions: Sequence[Instruction]) -> None:
         """Carry out instructions of the session state machine."""
@@ -343,6 +338,9 @@ class FogNode:
 
         def done(answer: tuple[int | None, bytes]) -> None:
             self.perform(self.state.blob_read(request.session, request, *answer))
+            session = self.state.session(request.session)
+            if session is not None:
+                self._downlinks.fetched(session.key, len(answer[1]), time.monotonic())
 
         def failed(error: Exception) -> None:
             _log.error("content %s cannot be read: %s", request.digest.hex(), error)
@@ -414,8 +412,3 @@ class FogNode:
 
     def _rights(self) -> dict[str, Device]:
         return {device.key: device for device in self._allow.devices}
-
-
-def _in_flight(session: Session | None) -> tuple[int, int]:
-    """(records, payload bytes) on their way to an edge."""
-    return (0, 0) if session is None else (session.window.records_in_flight, session.window.bytes_in_flight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.store.records import RecordKind
 from common.wire.credits import SendWindow
@@ -50,6 +51,20 @@ class Session:
     window: SendWindow = field(default_factory=SendWindow)
     report: Report | None = None
     software: str = ""
+
+    @property
+    def in_flight(self) -> tuple[int, int]:
+        """(records, payload bytes) on their way to the edge."""
+        return self.window.records_in_flight, self.window.bytes_in_flight
+
+    def status(self) -> dict[str, Any]:
+        """The session's part of the status file."""
+        return {
+            "connected": True,
+            "held_position": self.window.held,
+            "sent_position": self.window.through,
+            "software": self.software,
+        }
 
 
 def readable_devices(

@@ -340,3 +340,30 @@ def test_ten_thousand_devices_in_groups_plan_in_a_moment():
         return time.perf_counter() - start
 
     assert min(once() for _ in range(5)) < 0.05
+
+
+def test_seconds_on_lossy_links_with_latency_written_out():
+    link = Link(4e6, 1e6, latency_s=0.5, goodput=0.5)
+    load = DeviceLoad(1e6, 1, 10, link=link, own_returned=True)
+    rates = Rates(encode_s_per_frame=0.05, edge_training_s=3.0, fog_training_s=2.0, encode_batch_frames=4)
+    answer = plan(Deployment((load, load), 0.5, 1e6, rounds=2, rates=rates))
+    # 0.5 s up, 1 s of encoding, and 1 MB of packets down, one's own among them: 2 s for 20 frames.
+    edge = answer.cost(Strategy.EDGE)
+    assert dict(edge.stages) == pytest.approx(
+        {"the uplink": 0.5, "encoding": 1.0, "the downlink": 2.0, "decoding": 0, "training at the edges": 6.0}
+    )
+    assert edge.seconds == pytest.approx(0.05 + 4 * 0.05 + 2.0 + 2 * 0.5 + 2 * 3.0)
+    # Then two rounds of training, and of 1 MB of weights at 0.5 MB/s.
+    fog = answer.cost(Strategy.FOG)
+    assert fog.seconds == pytest.approx(0.05 + 1.0 + 2 * 2.0 + 2 * 2.0 + (1 + 2) * 0.5)
+    # What the other one has recorded, as JPEG.
+    assert answer.cost(Strategy.SERVERLESS).seconds == pytest.approx(1e6 / 0.5e6 + 2 * 0.5 + 2 * 3.0)
+    without = plan(Deployment((replace(load, own_returned=False),) * 2, 0.5, 1e6, rounds=2, rates=rates))
+    assert dict(without.cost(Strategy.EDGE).stages)["the downlink"] == pytest.approx(1.0)
+
+
+def test_one_packet_of_those_that_come_down_is_waited_for_at_the_end():
+    rates = Rates(1e6, 1e6, encode_s_per_frame=1.0, edge_training_s=0.0, fog_training_s=0.0)
+    load = DeviceLoad(1e6, 1, 10, packet_bytes=1e6, own_returned=True)
+    answer = plan(Deployment((load, load), None, 0, rates=rates))
+    assert answer.cost(Strategy.EDGE).seconds == pytest.approx(0.1 + 20 + 0.1)

@@ -26,6 +26,19 @@ def test_packets_that_come_one_by_one_tell_nothing_about_the_link():
     assert links.rate("a") is None
 
 
+def test_large_content_that_holds_up_its_record_counts_too():
+    links = Downlinks(0)
+    links.sent("a", 1, 0.0)
+    for second in range(1, 11):
+        links.fetched("a", 100_000, float(second))
+    links.confirmed("a", 1, 0, 0, 10.0)
+    assert links.rate("a") == pytest.approx(100_000)
+    links.fetched("a", 100_000, 1000.0)
+    assert links.rate("a") == pytest.approx(100_000), (
+        "nothing was on its way: when it was asked for is unknown"
+    )
+
+
 def test_the_silence_after_a_session_has_ended_does_not_count():
     links = Downlinks(0)
     links.sent("a", 10, 0.0)

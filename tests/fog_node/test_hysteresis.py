@@ -187,3 +187,11 @@ def test_an_edge_that_gets_its_own_packets_back_costs_their_downlink():
     assert all(d.own_returned for d in everything.devices)
     state.subscribers = {"a": frozenset("bc"), "b": frozenset("ac"), "c": frozenset("ab")}
     assert not any(d.own_returned for d in state.deployment().devices)
+
+
+def test_two_rivals_that_take_turns_count_each_for_itself():
+    rule = Hysteresis(0.1, 2, kept=EDGE)
+    third = Strategy.SERVERLESS
+    figures = [{EDGE: 1.0, FOG: a, third: b} for a, b in [(0.5, 0.6), (0.6, 0.5)] * 4]
+    assert [rule.decide(each) for each in figures] == [EDGE] * 8
+    assert rule.decide({EDGE: 1.0, FOG: 0.6, third: 0.5}) is third
