@@ -139,7 +139,8 @@ def _devices(axes: Any, outcome: Outcome, deployment: Deployment) -> None:
             counts, [v / 1e9 for v in values], color=COLOURS[strategy], label=f"model: {strategy.words}"
         )
     axes.plot([here], [_sent(outcome) / 1e9], "o", color="black", label=_strategy(outcome))
-    axes.set_xlabel("devices, at as many fogs")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("devices" if outcome.run.scenario.fog.count == 1 else "devices, at as many fogs")
     axes.set_ylabel("GB transmitted")
     axes.set_ylim(bottom=0)
     axes.set_title(f"{outcome.run.scenario.name}: bytes against devices", fontsize="medium")
