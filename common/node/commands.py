@@ -81,6 +81,8 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
         elif isinstance(item, list) and item and isinstance(item[0], dict):
             for number, entry in enumerate(item):
                 lines += [f"{indent}{key} {number}:", *_lines(entry, indent + "  ")]
+        elif isinstance(item, list) and item and isinstance(item[0], str):
+            lines += [f"{indent}{key}:", *(f"{indent}  - {sentence}" for sentence in item)]
         else:
             text = "-" if item is None or item in ({}, []) else item
             if isinstance(text, float):

@@ -45,3 +45,7 @@ def test_measured_rates_reach_the_plan_and_its_bytes_are_those_that_crossed(daem
     with redirect_stdout(text):
         assert main(["status", "--config", str(daemons.fog.config), "--json"]) == 0
     assert json.loads(text.getvalue())["plan"]["sentence"] == plan["sentence"]
+    text = io.StringIO()
+    with redirect_stdout(text):
+        assert main(["status", "--config", str(daemons.fog.config)]) == 0
+    assert f"    - {plan['would_change_it'][0]}" in text.getvalue()
