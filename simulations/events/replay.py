@@ -123,7 +123,10 @@ def _of_rows(source: str, rows: Iterator[tuple[str, Replayed]]) -> Replay:
 
 def _store_rows(path: Path) -> Iterator[tuple[str, Replayed]]:
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        # Without a write-ahead log nobody has the store open, and reading it so leaves no files beside it.
+        logged = path.with_name(f"{path.name}-wal").exists()
+        mode = "mode=ro" if logged else "immutable=1"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
             for device, jpeg, packet, meta in connection.execute(QUERY):
                 facts = json.loads(meta)

@@ -213,8 +213,11 @@ def fog_store(folder):
 
 
 def test_a_replay_takes_the_frames_of_a_fogs_store(tmp_path):
-    fog_store(tmp_path / "nodes" / "fog" / "store")
+    store = tmp_path / "nodes" / "fog" / "store"
+    fog_store(store)
+    files = sorted(store.iterdir())
     replay = read_replay(tmp_path)
+    assert sorted(store.iterdir()) == files
     found = [[(f.jpeg_bytes, f.packet_bytes, f.encode_s) for f in frames] for frames in replay.devices]
     assert found == [[(1000, 100, 0.5), (1500, 120, 0.5)], [(2000, 300, 0.5)]]
     text = SMALL + f"replay: {{path: {tmp_path}}}\n"
