@@ -49,6 +49,16 @@ class ArrivalSettings(Settings):
             raise ValueError("interval_s is 0, so the frames never end; give frames or a longer interval")
         return self
 
+    def expected(self, duration_s: float) -> float:
+        """Frames that one device records in so many seconds, on average."""
+        if self.kind == "none":
+            return 0.0
+        most = float("inf") if self.frames is None else float(self.frames)
+        if self.interval_s == 0:
+            return most
+        each = self.burst_frames if self.kind == "bursts" else 1
+        return min(most, each * duration_s / self.interval_s)
+
 
 class GroupSettings(Settings):
     """Equal devices; they are spread evenly over the fogs."""
@@ -213,6 +223,12 @@ class EventScenario(Settings):
     drain_s: float = Field(
         86_400.0, ge=0, le=1e10, description="seconds after that in which queues may empty before the end"
     )
+    max_frames: int = Field(
+        10_000_000,
+        ge=1,
+        le=10**9,
+        description="most frames that a scenario may record, about 100 bytes of memory each",
+    )
     sample_s: float = Field(10.0, gt=0, le=1e8, description="seconds of a row of timeline.csv")
     bandwidth: float = Field(
         1.0, gt=0, le=1e6, description="factor of all links' rates, for sweeps; 1: as the links say"
@@ -251,6 +267,12 @@ class EventScenario(Settings):
                         f"{', '.join(names)} or *"
                     )
         self._check_heard()
+        expected = sum(group.count * group.arrivals.expected(self.duration_s) for group in self.groups)
+        if expected > self.max_frames:
+            raise ValueError(
+                f"it would record about {expected:,.0f} frames, more than max_frames ({self.max_frames:,}); "
+                "shorten duration_s, lengthen interval_s or raise max_frames"
+            )
         if len(self.buckets()) > MOST_ROWS:
             raise ValueError(
                 f"timeline.csv would have {len(self.buckets()):,} rows, at most {MOST_ROWS:,} are allowed; "
@@ -259,18 +281,22 @@ class EventScenario(Settings):
         return self
 
     def _check_heard(self) -> None:
+        fogs = self.fog.count
         for group in self.groups:
             if group.arrivals.kind == "none" or self.policy.strategy == "fog":
                 continue
+            # Devices are dealt out from the first fog on: no fog of this group has fewer of any group.
+            last = min(group.count, fogs) - 1
             heard = any(
-                (other is not group or group.count > self.fog.count or group.own_returned)
-                and ("*" in other.receives or group.name in other.receives)
+                max(0, -(-(other.count - last) // fogs)) > (other is group and not group.own_returned)
                 for other in self.groups
+                if "*" in other.receives or group.name in other.receives
             )
             if not heard:
+                where = f" at fog {last + 1} of {fogs}" if fogs > 1 else ""
                 raise ValueError(
-                    f"nobody hears group {group.name!r}: it records frames that no group receives; name it "
-                    "under receives of a group, or pin the strategy fog"
+                    f"nobody hears group {group.name!r}{where}: it records frames that no device there "
+                    "receives; name it under receives of a group that is there, or pin the strategy fog"
                 )
 
     def buckets(self) -> range:
@@ -306,5 +332,5 @@ class EventScenario(Settings):
         return path if path.is_absolute() else folder / path
 
 
-MOST_ROWS = 5_000_000
+MOST_ROWS = 1_000_000
 """Most rows of the timeline; each takes some 100 bytes of memory."""

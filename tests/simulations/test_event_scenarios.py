@@ -138,6 +138,7 @@ def test_a_run_again_writes_the_same_bytes_but_for_its_own_speed(small, tmp_path
             "names the medium 'air', which is not in media",
         ),
         ("name: small", "name: small\nduration_s: 5", "stands in small.yaml on lines"),
+        ("duration_s: 20", "duration_s: 1000000000\nmax_frames: 1000", "3,000,000,000 frames, more than"),
         ("duration_s: 20", "duration_s: 0", "bad value for 'duration_s'"),
         ("sample_s: 1", "sample_s: 0.000001", "raise sample_s or lower drain_s"),
         ("alpha: 0.1, ", "", "without a table alpha and encode_s are needed"),
@@ -165,6 +166,13 @@ def test_a_bad_scenario_is_one_sentence_and_exit_code_2(small, tmp_path, capsys,
     assert sentence in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+def test_a_device_that_nobody_hears_at_its_fog_is_found(small):
+    lone = SMALL.replace("count: 3", "count: 3\n    own_returned: false") + "fog: {count: 2}\n"
+    with pytest.raises(ConfigError, match="nobody hears group 'cameras' at fog 2 of 2"):
+        parse_settings(lone, EventScenario)
+    parse_settings(lone.replace("count: 3", "count: 4"), EventScenario)
 
 
 def test_an_unknown_table_or_target_names_those_that_exist(small, capsys, tmp_path):

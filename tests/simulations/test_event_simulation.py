@@ -101,7 +101,7 @@ busy = st.fixed_dictionaries(
         "drain_s": st.sampled_from([0, 5, 1000]),
         "group": st.fixed_dictionaries(
             {
-                "count": st.integers(3, 5),
+                "count": st.integers(4, 6),
                 "arrivals": st.sampled_from(
                     [
                         {"kind": "poisson", "interval_s": 1},
