@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``fog-node``; returns the exit code."""
-    parser, subparsers = build_parser("fog-node", "Receive frames, encode them as tiny networks, serve them.")
+    parser, subparsers = build_parser("fog-node", "Receive frames, encode them compactly, serve them.")
     parser.epilog = exit_code_help()
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     serve_command.add_parser(subparsers)
