@@ -27,11 +27,14 @@ SMOOTHNESS = 0.1
 """Cost of a pixel of difference between neighbouring vectors, in squared error (hundreds) per pixel of a
 block: on four clips outside the measured ones 0.02 to 0.3 gave the same bytes within 3 %."""
 STEPS_A_PIXEL = 4
+SMALLEST_SIDE = 32
+"""Pixels a side below which nothing is searched: OpenCV's flow needs whole patches at its coarsest level, and
+fails or reads beyond the picture in thin ones. A field of so few nodes would save next to nothing."""
 
 
 def find_motion(
     frame: Rgb, keyframe: Rgb, homography: Homography | None, outside: Mask, spacing: int
-) -> Motion:
+) -> Motion | None:
     """The motion field under which ``keyframe`` looks most like ``frame``.
 
     Args:
@@ -40,7 +43,12 @@ def find_motion(
         homography: From the frame to the keyframe; the field is added to it.
         outside: (H, W) pixels that count.
         spacing: Pixels between nodes.
+
+    Returns:
+        None when either picture is too thin to search in, or no flow is found.
     """
+    if min(*frame.shape[:2], *keyframe.shape[:2]) < SMALLEST_SIDE:
+        return None
     height, width = frame.shape[:2]
     grey = grey_of(frame)
     key = torch.from_numpy(grey_of(keyframe)).float()[None]
@@ -48,7 +56,10 @@ def find_motion(
     seen = warp(key, homography, (height, width))[0].clamp(0, 255).byte().numpy()
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     start = np.zeros((height, width, 2), np.float32)
-    flow = np.asarray(finder.calc(np.where(outside, grey, seen), seen, start), np.float32)
+    try:
+        flow = np.asarray(finder.calc(np.where(outside, grey, seen), seen, start), np.float32)
+    except cv2.error:
+        return None
     nodes = _node_means(flow, _weights(grey, outside), spacing)
     fitted = _fitted(nodes, spacing, grey, key, homography, outside)
     steps = np.rint(fitted * STEPS_A_PIXEL).clip(-MAX_STEPS, MAX_STEPS)

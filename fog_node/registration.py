@@ -102,6 +102,13 @@ def grey_of(image: Rgb) -> Grey:
 
 
 def _from_features(grey: Grey, key: Grey, outside: Mask) -> Matrix | None:
+    try:
+        return _matched(grey, key, outside)
+    except cv2.error:  # pictures of a few pixels have no scale space
+        return None
+
+
+def _matched(grey: Grey, key: Grey, outside: Mask) -> Matrix | None:
     finder = cv2.SIFT.create(FEATURES)
     points, described = finder.detectAndCompute(grey, outside.astype(np.uint8) * 255)
     key_points, key_described = finder.detectAndCompute(key, None)

@@ -86,6 +86,8 @@ def find_view(
     begin = homography if best is None else best.homography
     # Objects are followed, too: what the keyframe's background shows of them is where their residuals begin.
     motion = find_motion(image, shown, begin, np.ones_like(outside), spacing)
+    if motion is None and best is not None:
+        return best
     moved = scene.view(begin, motion)
     return moved if best is None or moved.bytes < best.bytes else best
 

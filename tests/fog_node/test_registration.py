@@ -104,6 +104,16 @@ def test_parts_that_move_by_themselves_are_followed(scene):
     assert np.abs(right - bend)[20:-20, 20:-20].mean() < 1
 
 
+@pytest.mark.parametrize("size", [(1, 16), (8, 16), (8, 96), (11, 640), (12, 24), (31, 64), (64, 16)])
+def test_pictures_too_thin_to_search_in_have_no_motion(size):
+    rng = np.random.default_rng(0)
+    frame, keyframe = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
+    inside = np.ones(size, bool)
+    found = find_homography(frame, keyframe, inside)
+    assert found is None or is_plausible(found, size, size)
+    assert find_motion(frame, keyframe, None, inside, 32) is None
+
+
 def test_pixels_in_boxes_do_not_bend_the_field(scene):
     keyframe = view(scene, turned(0, 40, 30))
     frame = keyframe.copy()

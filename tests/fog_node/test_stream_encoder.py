@@ -7,11 +7,11 @@ import pytest
 from common.bitstream import Reference, decode_packet
 from common.bitstream.keyframe_files import KeyframeFiles
 from common.frame import Box, Frame, FrameIdentity, content_digest
-from common.images import encode_jpeg
+from common.images import encode_jpeg, encode_png
 from common.store.records import Keyframe
 from edge_node.decode_command import decode_files
 from fog_node.encode_command import encode_source
-from fog_node.encoder import FrameEncoder
+from fog_node.encoder import EncodedFrame, FrameEncoder
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.packet_quality import packet_quality
 
@@ -115,6 +115,20 @@ def test_frames_to_train_on_never_show_a_frame_that_is_held_out(scene):
     ]
     assert references(encoded(frames)) == [False, True, True]
     assert references(encoded(frames[1:])) == [False, False]
+
+
+@pytest.mark.parametrize("size", [(8, 96), (11, 640), (40, 16)])
+def test_thin_frames_of_a_camera_are_encoded(size):
+    height, width = size
+    rng = np.random.default_rng(0)
+    pictures = cv2.GaussianBlur(rng.integers(0, 256, (height, 2 * width, 3), np.uint8), (0, 0), 1.0)
+    frames = [
+        Frame(str(n), encode_png(pictures[:, n * width : (n + 1) * width].copy()), width, height, False, ())
+        for n in range(2)
+    ]
+    wanted = settings(mode="always").model_copy(update={"width": width})
+    results = FrameEncoder(wanted, "cpu", threads=1).encode(frames)
+    assert all(isinstance(result, EncodedFrame) and result.reached_target for result in results)
 
 
 def test_each_camera_has_its_own_keyframe(scene):
