@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL import ImageFile as PillowFiles
 
 from common.bitstream.bare_images import bare_image, bare_image_size, image_from_bare
 from common.bitstream.packet import ImageCodec, ImageFile
@@ -35,6 +39,9 @@ _OPTIONS: dict[ImageCodec, dict[str, Any]] = {
     "avif": {"advanced": {"tune": "psnr"}, "max_threads": 1},
 }
 """Pillow's options: what makes files small at a bearable speed."""
+_BYTES_A_PIXEL = 8
+"""Of a JPEG at the most: black and white noise at the highest quality takes 5.6."""
+_BUFFER = threading.Lock()
 
 
 def image_file(
@@ -64,11 +71,25 @@ def image_file(
     if codec in FULL_COLOUR:
         options = options | {"subsampling": "4:4:4" if full_colour else "4:2:0"}
     try:
-        Image.fromarray(rgb).save(target, codec, quality=quality, **options)
+        with _room_for(rgb) if codec == "jpeg" else nullcontext():
+            Image.fromarray(rgb).save(target, codec, quality=quality, **options)
     except (OSError, ValueError, KeyError) as error:
         size = f"{rgb.shape[1]}x{rgb.shape[0]}"
         raise PacketFormatError(f"Pillow cannot encode {size} pixels as {codec}: {error}") from error
     return ImageFile(codec, image_from_bare(codec, bare_image(codec, target.getvalue())))
+
+
+@contextmanager
+def _room_for(rgb: npt.NDArray[np.uint8]) -> Iterator[None]:
+    """Let Pillow hold a whole file of noise: an optimized JPEG is written at once, and its guess is too small."""
+    height, width = (-(-side // 16) * 16 for side in rgb.shape[:2])
+    with _BUFFER:
+        usual = PillowFiles.MAXBLOCK
+        PillowFiles.MAXBLOCK = max(usual, _BYTES_A_PIXEL * height * width)
+        try:
+            yield
+        finally:
+            PillowFiles.MAXBLOCK = usual
 
 
 def image_size(file: ImageFile) -> tuple[int, int]:

@@ -143,3 +143,13 @@ def test_frames_are_independent_of_their_batch(picture):
     assert [r.packet for r in together if isinstance(r, EncodedFrame)] == [r.packet for r in alone]
     unlabelled = dataclasses.replace(frames[0], labelled=False, boxes=())
     assert encoded(unlabelled)[1].objects == ()
+
+
+def test_noise_at_high_quality_is_encoded():
+    noise = np.random.default_rng(0).integers(0, 2, (64, 96, 3), dtype=np.uint8) * 255
+    for quality in (95, 100):
+        file = image_file(noise, "jpeg", quality, full_colour=True)
+        assert psnr(image_pixels(file, 64, 96), noise) > 30
+    big = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    result, _ = encoded(frame_of(big), width=640, background_psnr=34)
+    assert result.reached_target
