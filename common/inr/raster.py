@@ -32,6 +32,7 @@ from common.pyramid.decoder import pyramid_pixels
 from common.pyramid.wavelet import grid_sizes
 
 __all__ = [
+    "WorkBudget",
     "between_nodes",
     "check_work",
     "file_pixels",
@@ -172,6 +173,26 @@ def lay_patches(
     return image
 
 
+class WorkBudget:
+    """How much the regions of one packet may cover its frame.
+
+    Args:
+        width: Of the frame, pixels.
+        height: Of the frame, pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._pixels = MAX_LAYERS * width * height + SMALL_FRAME
+        self._coarse = MAX_COARSE_PIXELS
+
+    def take(self, region: Region) -> bool:
+        """Count one more region; whether a packet may hold all that were counted so far."""
+        x0, y0, x1, y1 = region
+        self._pixels -= (y1 - y0) * (x1 - x0)
+        self._coarse -= math.prod(grid_sizes(y1 - y0, x1 - x0)[-1])
+        return self._pixels >= 0 and self._coarse >= 0
+
+
 def check_work(packet: Packet) -> None:
     """Refuse a packet whose contents overlap so often that decoding it would take minutes.
 
@@ -181,13 +202,8 @@ def check_work(packet: Packet) -> None:
     regions = [box_region(packet, patch.box) for patch in packet.objects]
     if isinstance(packet.background, Reference):
         regions += [update.region for update in packet.background.updates]
-    sides = [(y1 - y0, x1 - x0) for x0, y0, x1, y1 in regions]
-    frame = packet.width * packet.height
-    lows = [grid_sizes(*side)[-1] for side in sides]
-    if (
-        sum(map(math.prod, sides)) > MAX_LAYERS * frame + SMALL_FRAME
-        or sum(map(math.prod, lows)) > MAX_COARSE_PIXELS
-    ):
+    budget = WorkBudget(packet.width, packet.height)
+    if not all(budget.take(region) for region in regions):
         raise PacketFormatError(
             f"the {len(regions)} regions of a packet of {packet.width}x{packet.height} pixels cover it too "
             "often to be decoded"
