@@ -6,15 +6,19 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.bitstream import Packet
 from common.bitstream.keyframe_files import KeyframeFiles
 from common.cli import add_json, make_folder, print_json, progress
-from common.errors import DatasetError, PacketError, PacketFormatError, UsageError
+from common.errors import DatasetError, ImageError, PacketError, PacketFormatError, UsageError
 from edge_node.packet_files import find_packets, keyframes_beside, read_packet
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["add_parser", "decode_files"]
 
@@ -80,11 +84,8 @@ def decode_files(
         ``seconds`` and ``frames_per_second`` are of decoding alone, from packets in memory to RGB on the
         device; reading packets and writing PNG are not in them.
     """
-    import torch
-
     from common.images import encode_png
-    from common.inr.compose import to_bytes
-    from common.inr.decode import compose_packets, resolve_device
+    from common.inr.decode import resolve_device
 
     place = resolve_device(device)
     files = find_packets(path)
@@ -95,22 +96,45 @@ def decode_files(
     shown = progress(files, total=len(files), title="decoding", quiet=quiet)
     for batch in _batches(shown, size, keyframes, damaged):
         begin = time.perf_counter()
-        shape = size or (batch[0][1].height, batch[0][1].width)
-        packets = [packet for _, packet in batch]
-        pixels = to_bytes(compose_packets(packets, shape, device=place, keyframes=keyframes))
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
+        decoded = _decoded(batch, size, place, keyframes, damaged)
         seconds += time.perf_counter() - begin
-        done += len(batch)
-        images = pixels.permute(0, 2, 3, 1).cpu().numpy()
-        for (file, _), image in zip(batch, images, strict=True):
+        done += len(decoded)
+        for file, image in decoded:
             target = folder / f"{file.stem}.png"
             try:
-                target.write_bytes(encode_png(image))
+                target.write_bytes(encode_png(image.permute(1, 2, 0).cpu().numpy()))
             except OSError as error:
                 raise DatasetError(f"cannot write {target}: {error.strerror or error}") from error
     report = {"frames": done, "seconds": seconds, "frames_per_second": done / max(seconds, 1e-9)}
     return report, damaged
+
+
+def _decoded(
+    batch: Sequence[tuple[Path, Packet]],
+    size: tuple[int, int] | None,
+    device: torch.device,
+    keyframes: KeyframeFiles,
+    damaged: list[str],
+) -> list[tuple[Path, Tensor]]:
+    """Pixels (3, height, width) uint8 by file; packets whose contents are damaged are set aside."""
+    import torch
+
+    from common.inr.compose import to_bytes
+    from common.inr.decode import compose_packets
+
+    shape = size or (batch[0][1].height, batch[0][1].width)
+    try:
+        packets = [packet for _, packet in batch]
+        pixels = to_bytes(compose_packets(packets, shape, device=device, keyframes=keyframes))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except (PacketError, ImageError) as error:
+        if len(batch) == 1:
+            damaged.append(f"{batch[0][0]}: {error}")
+            return []
+        # One by one, to find which.
+        return [found for item in batch for found in _decoded([item], size, device, keyframes, damaged)]
+    return [(file, image) for (file, _), image in zip(batch, pixels, strict=True)]
 
 
 def _batches(

@@ -1,6 +1,7 @@
 """decode, inspect and train on packets of every profile, keyframes and what refers to them in one folder."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_a_folder_decodes_to_pictures_of_its_packets(tmp_path, packets, capsys):
     for stem, packet in made.items():
         own = to_bytes(compose_packets([packet], keyframes=keyframes))[0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(decode_image((tmp_path / "png" / f"{stem}.png").read_bytes()), own)
+
+
+def test_a_damaged_payload_is_passed_over_and_named_and_the_others_are_decoded(tmp_path, packets, capsys):
+    folder, made = packets
+    broken = replace(made["d-key"], background=replace(made["d-key"].background, data=b"\xff" * 300))
+    (folder / "a-broken.rinr").write_bytes(encode_packet(broken))
+    code, stdout, stderr = run(
+        capsys, "decode", folder, "--out", tmp_path / "png", "--device", "cpu", "--json"
+    )
+    assert code == 1
+    assert json.loads(stdout)["frames"] == len(made)
+    assert {file.stem for file in (tmp_path / "png").iterdir()} == set(made)
+    assert "1 packets were passed over, the first because" in stderr
+    assert "a-broken.rinr: " in stderr
 
 
 def test_a_folder_is_described(packets, capsys):
