@@ -14,8 +14,8 @@ from torch import Tensor
 
 from common.bitstream.packet import Network, Packet
 from common.inr.device import DeviceError, resolve_device
-from common.inr.raster import raster_image
-from common.inr.vector import compose_networks
+from common.inr.raster import SharedKeyframe, raster_image
+from common.inr.vector import check_network_work, compose_networks
 
 __all__ = ["DeviceError", "compose_packets", "is_vector", "resize", "resolve_device"]
 
@@ -50,21 +50,26 @@ def compose_packets(
     Raises:
         ValueError: The coded sizes differ and no ``size`` is given.
         KeyframeError: A packet's keyframe is missing or does not fit.
-        PacketFormatError: Coded contents are damaged.
+        PacketFormatError: Coded contents are damaged, or so many that decoding would take minutes.
     """
     if size is None:
         if len({(p.height, p.width) for p in packets}) != 1:
             raise ValueError("packets of several coded sizes need one output size")
         size = packets[0].height, packets[0].width
     vectors = [i for i, packet in enumerate(packets) if is_vector(packet)]
+    for index in vectors:
+        check_network_work(packets[index], objects=objects)
     if len(vectors) == len(packets):
         return compose_networks(packets, size, device=device, objects=objects, chunk=chunk)
     out = torch.empty(len(packets), 3, *size, device=device)
     if vectors:
         chosen = [packets[i] for i in vectors]
         out[vectors] = compose_networks(chosen, size, device=device, objects=objects, chunk=chunk)
+    shared = SharedKeyframe()
     for index in sorted(set(range(len(packets))) - set(vectors)):
-        image = raster_image(packets[index], device=device, objects=objects, keyframes=keyframes)
+        image = raster_image(
+            packets[index], device=device, objects=objects, keyframes=keyframes, shared=shared
+        )
         out[index] = resize(image, size)
     return out
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,12 @@ from common.bitstream.packet import (
 from common.errors import KeyframeError, PacketFormatError
 from common.inr.compose import owners
 from common.inr.groups import NetworkGroup
-from common.inr.vector import box_region, compose_networks, network_residual
+from common.inr.vector import box_region, check_network_work, compose_networks, network_residual
 from common.pyramid.decoder import pyramid_pixels
 from common.pyramid.wavelet import grid_sizes
 
 __all__ = [
+    "SharedKeyframe",
     "WorkBudget",
     "between_nodes",
     "check_work",
@@ -50,7 +52,30 @@ SMALL_FRAME = 1 << 20
 """Pixels that they may have together in any case."""
 MAX_COARSE_PIXELS = 1 << 18
 """Pixels of the coarsest pictures of all regions: these are decoded one by one."""
+MAX_KEYFRAMES = 4
+"""How many of its own frame's pixels a packet's keyframe may have, beside SMALL_FRAME."""
 _SAME_VIEW = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(slots=True)
+class SharedKeyframe:
+    """The background of the keyframe that was decoded last, for the next packets that refer to it.
+
+    Attributes:
+        digest: Content hash of the keyframe's packet.
+        pixels: (3, H, W) float32, not to be changed; None before the first.
+    """
+
+    digest: bytes = b""
+    pixels: Tensor | None = None
+
+    def background(self, digest: bytes, keyframe: Packet, device: torch.device | str) -> Tensor:
+        """The background of ``keyframe``, whose content hash is ``digest``, decoded unless it lies here."""
+        if self.pixels is None or self.digest != digest:
+            self.pixels = None  # before the next is made: one at a time
+            self.pixels = raster_background(keyframe, device=device)
+            self.digest = digest
+        return self.pixels
 
 
 def raster_image(
@@ -59,6 +84,7 @@ def raster_image(
     device: torch.device | str = "cpu",
     objects: bool = True,
     keyframes: Mapping[bytes, Packet] | None = None,
+    shared: SharedKeyframe | None = None,
 ) -> Tensor:
     """The frame of a packet.
 
@@ -67,6 +93,7 @@ def raster_image(
         device: Where to decode.
         objects: Whether objects are refined; False gives the background only.
         keyframes: Packets that others refer to, by content hash.
+        shared: Of a run of packets decoded on ``device`` with the same ``keyframes``.
 
     Returns:
         (3, height, width) float32 RGB, not clamped.
@@ -76,7 +103,7 @@ def raster_image(
         PacketFormatError: Coded contents are damaged, or so many that decoding would take minutes.
     """
     check_work(packet)
-    image = raster_background(packet, device=device, keyframes=keyframes)
+    image = raster_background(packet, device=device, keyframes=keyframes, shared=shared)
     patches = packet.objects if objects else ()
     regions = [box_region(packet, patch.box) for patch in patches]
 
@@ -92,6 +119,7 @@ def raster_background(
     *,
     device: torch.device | str = "cpu",
     keyframes: Mapping[bytes, Packet] | None = None,
+    shared: SharedKeyframe | None = None,
 ) -> Tensor:
     """The background of a packet, (3, height, width) float32 RGB; see :func:`raster_image`."""
     content: Background = packet.background
@@ -102,8 +130,8 @@ def raster_background(
         return pyramid_pixels(content, packet.height, packet.width, device, residual=False) + 0.5
     if isinstance(content, ImageFile):
         return file_pixels(content, packet.height, packet.width, device)
-    keyframe = find_keyframe(content, keyframes or {})
-    shown = raster_background(keyframe, device=device)
+    keyframe = find_keyframe(content, keyframes or {}, (packet.height, packet.width))
+    shown = (shared or SharedKeyframe()).background(content.packet, keyframe, device)
     image = from_keyframe(shown, content, (packet.height, packet.width))
     for update in content.updates:
         x0, y0, x1, y1 = update.region
@@ -111,11 +139,18 @@ def raster_background(
     return image
 
 
-def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet]) -> Packet:
+def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet], size: tuple[int, int]) -> Packet:
     """The packet that ``reference`` names.
 
+    Args:
+        reference: Of the frame.
+        keyframes: Packets by content hash.
+        size: Height and width of the frame, pixels.
+
     Raises:
-        KeyframeError: It is not among ``keyframes``, or is itself no keyframe.
+        KeyframeError: It is not among ``keyframes``, is itself no keyframe, or has so many pixels more than
+            the frame that it cannot be the frame's.
+        PacketFormatError: Its background would take minutes to decode.
     """
     keyframe = keyframes.get(reference.packet)
     if keyframe is None:
@@ -124,6 +159,12 @@ def find_keyframe(reference: Reference, keyframes: Mapping[bytes, Packet]) -> Pa
         )
     if keyframe.keyframe is not None:
         raise KeyframeError("the packet's keyframe is itself no keyframe")
+    if keyframe.height * keyframe.width > MAX_KEYFRAMES * math.prod(size) + SMALL_FRAME:
+        raise KeyframeError(
+            f"the keyframe has {keyframe.width}x{keyframe.height} pixels, which does not fit a packet of "
+            f"{size[1]}x{size[0]}; the sender's packet is wrong"
+        )
+    check_network_work(keyframe, objects=False)
     return keyframe
 
 
@@ -197,8 +238,10 @@ def check_work(packet: Packet) -> None:
     """Refuse a packet whose contents overlap so often that decoding it would take minutes.
 
     Raises:
-        PacketFormatError: Its regions have together too many pixels, or too many that are decoded one by one.
+        PacketFormatError: Its regions have together too many pixels, or too many that are decoded one by one,
+            or its networks too many parameters (:func:`common.inr.vector.check_network_work`).
     """
+    check_network_work(packet)
     regions = [box_region(packet, patch.box) for patch in packet.objects]
     if isinstance(packet.background, Reference):
         regions += [update.region for update in packet.background.updates]

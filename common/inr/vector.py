@@ -14,7 +14,19 @@ from common.inr.compose import BackgroundPart, Canvas, ObjectPart, compose
 from common.inr.groups import NetworkGroup, group_key
 from common.inr.siren import SirenStack
 
-__all__ = ["box_region", "compose_networks", "network_contents", "network_residual"]
+__all__ = [
+    "PARAMETERS_PER_PIXEL",
+    "box_region",
+    "check_network_work",
+    "compose_networks",
+    "network_contents",
+    "network_residual",
+]
+
+PARAMETERS_PER_PIXEL = 1 << 20
+"""Parameters that the networks of a packet may have at a pixel of its frame, on average.
+
+The largest background that an encoder can be set to, 255 x 16, has 980,733."""
 
 
 def compose_networks(
@@ -74,6 +86,30 @@ def box_region(packet: Packet, index: int) -> Region:
     if region is None:  # a decoded packet's boxes lie inside its frame
         raise ValueError(f"box {index} lies outside its frame")
     return region
+
+
+def check_network_work(packet: Packet, *, objects: bool = True) -> None:
+    """Refuse a packet whose networks would take too long to evaluate, at whatever output size.
+
+    Args:
+        packet: Of any kind; contents of other kinds are left out.
+        objects: Whether its objects will be evaluated.
+
+    Raises:
+        PacketFormatError: The sum of pixels x parameters of its networks is above
+            :data:`PARAMETERS_PER_PIXEL` x the pixels of its frame.
+    """
+    frame = packet.width * packet.height
+    work = packet.background.parameters * frame if isinstance(packet.background, Network) else 0
+    for patch in packet.objects if objects else ():
+        if isinstance(patch.content, Network):
+            x0, y0, x1, y1 = box_region(packet, patch.box)
+            work += patch.content.parameters * (x1 - x0) * (y1 - y0)
+    if work > PARAMETERS_PER_PIXEL * frame:
+        raise PacketFormatError(
+            f"the networks of a packet of {packet.width}x{packet.height} pixels have {work // frame:,} "
+            f"parameters a pixel, above the limit of {PARAMETERS_PER_PIXEL:,}; the sender's packet is wrong"
+        )
 
 
 def network_contents(packet: Packet) -> tuple[Network, list[tuple[ObjectPatch, Network]]]:

@@ -86,7 +86,7 @@ class RasterStore:
         reference: Reference | None = None
         updates: list[tuple[Region, Layer]] = []
         if isinstance(content, Reference):
-            keyframe = find_keyframe(content, keyframes)
+            keyframe = find_keyframe(content, keyframes, (height, width))
             background = self._background(keyframe.background, keyframe.height, keyframe.width)
             moved = content.homography is not None or content.motion is not None
             if not moved and (keyframe.height, keyframe.width) != (height, width):
@@ -137,20 +137,15 @@ class RasterStore:
             Place in ``numbers``, and the frame: (3, height, width) float32 RGB, not clamped.
         """
         limit = CUDA_PIXELS if self.device.type == "cuda" else CPU_PIXELS
-        run: list[int] = []
-        pixels = 0
+        run: list[RasterFrame] = []
+        start = 0
         for place, number in enumerate(numbers):
             frame = self._frames[number - self.first]
-            pixels += frame.height * frame.width
-            if run and pixels > limit:
-                yield from self._render(numbers, run)
-                run, pixels = [], frame.height * frame.width
-            run.append(place)
-        yield from self._render(numbers, run)
-
-    def _render(self, numbers: Sequence[int], places: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        frames = [self._frames[numbers[place] - self.first] for place in places]
-        yield from zip(places, render_frames(frames, self.device), strict=True)
+            if run and _pixels([*run, frame]) > limit:
+                yield from enumerate(render_frames(run, self.device), start)
+                run, start = [], place
+            run.append(frame)
+        yield from enumerate(render_frames(run, self.device), start)
 
     def _background(self, content: Background, height: int, width: int) -> Layer:
         key = hashlib.sha256(_payload(content) + bytes(f"{width}x{height}", "ascii")).digest()
@@ -176,6 +171,13 @@ class RasterStore:
         if isinstance(content, Network):
             return NetworkGroup.pack([content], self.device)
         raise KeyframeError("the packet's keyframe is itself no keyframe")
+
+
+def _pixels(frames: Sequence[RasterFrame]) -> int:
+    """Pixels decoded for frames together: their own, and once those of each background they refer to."""
+    keyframes = {id(frame.background): frame.background for frame in frames if frame.reference is not None}
+    own = sum(frame.height * frame.width for frame in frames)
+    return own + sum(layer.height * layer.width for layer in keyframes.values())
 
 
 def _payload(content: Background) -> bytes:

@@ -15,7 +15,7 @@ from common.bitstream.packet import Network, Packet
 from common.errors import LearningError, PacketError
 from common.inr.decode import is_vector
 from common.inr.groups import GroupKey, NetworkGroup, group_key
-from common.inr.vector import network_contents
+from common.inr.vector import check_network_work, network_contents
 from common.learning.raster_frame import RasterFrame
 from common.learning.raster_store import RasterStore
 from common.learning.settings import TrainingSettings
@@ -164,8 +164,12 @@ class ResidentStore:
         for at in range(0, len(usable), ADDED_AT_A_TIME):
             incoming = []
             for place, packet, labels in usable[at : at + ADDED_AT_A_TIME]:
+                raster = None
                 try:
-                    raster = None if is_vector(packet) else self.rasters.prepare(packet, keyframes or {})
+                    if is_vector(packet):
+                        check_network_work(packet)
+                    else:
+                        raster = self.rasters.prepare(packet, keyframes or {})
                 except PacketError as error:
                     added.damaged.append((place, str(error)))
                 else:

@@ -14,7 +14,7 @@ from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
 from common.inr.groups import NetworkGroup
 from common.inr.raster import check_work
-from common.inr.vector import compose_networks, network_residual
+from common.inr.vector import check_network_work, compose_networks, network_residual
 from common.pyramid.decoder import pyramid_pixels
 from common.pyramid.model import default_model
 from tests.learning_packets import random_network, random_packet
@@ -122,6 +122,57 @@ def test_regions_that_cover_the_frame_too_often_are_refused_before_they_are_deco
     thin = packet_of(empty, [(0, 0, 1500, 7)] * 40, [empty] * 40, width=1500, height=1000)
     with pytest.raises(PacketFormatError, match="too often to be decoded"):
         check_work(thin)
+
+
+def test_networks_that_would_take_minutes_are_refused_before_they_are_evaluated():
+    rng = np.random.default_rng(0)
+    small, large = random_network(rng, 10, 3, np.int16), random_network(rng, 200, 4, np.int16)
+    full = (0, 0, 640, 360)
+    hostile = packet_of(small, [full] * 500, [large] * 500, width=640, height=360)
+    for background in (small, pyramid_packet(0, width=640, height=360).background):
+        with pytest.raises(PacketFormatError, match=r"parameters a pixel, above the limit of 1,048,576"):
+            compose_packets([replace(hostile, background=background)])
+    assert compose_packets([replace(hostile, width=64, height=48, objects=(), boxes=())]).isfinite().all()
+
+
+def test_the_largest_networks_of_a_ladder_pass_on_a_large_frame_with_dozens_of_objects():
+    rng = np.random.default_rng(0)
+    background, patch = random_network(rng, 255, 8, np.int16), random_network(rng, 86, 4, np.int16)
+    boxes = [(x, y, x + 800, y + 800) for x in range(0, 3200, 400) for y in range(0, 3200, 400)]
+    check_network_work(packet_of(background, boxes, [patch] * len(boxes), width=4095, height=4095))
+
+
+def test_a_keyframe_with_far_more_pixels_than_the_frame_is_refused():
+    digest, keyframe = keyframe_of(packet_of(pyramid_packet(0).background, width=1500, height=1500))
+    tiny = packet_of(Reference(digest, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)), width=1, height=1)
+    with pytest.raises(KeyframeError, match="1500x1500 pixels, which does not fit a packet of 1x1"):
+        compose_packets([tiny], keyframes={digest: keyframe})
+
+
+def test_a_background_keyframe_of_too_large_networks_is_refused(monkeypatch):
+    digest, keyframe = keyframe_of(random_packet(0))
+    packet = packet_of(Reference(digest), width=keyframe.width, height=keyframe.height)
+    assert len(compose_packets([packet], keyframes={digest: keyframe})) == 1
+    monkeypatch.setattr("common.inr.vector.PARAMETERS_PER_PIXEL", 10)
+    with pytest.raises(PacketFormatError, match="parameters a pixel"):
+        compose_packets([packet], keyframes={digest: keyframe})
+
+
+def test_neighbours_that_share_a_keyframe_decode_it_once(monkeypatch):
+    first, second = keyframe_of(pyramid_packet(0)), keyframe_of(pyramid_packet(5))
+    keyframes = dict([first, second])
+    packets = [reference_packet(k, i, boxes=()) for i, k in enumerate([first[0]] * 3 + [second[0]] * 2)]
+    alone = [compose_packets([packet], keyframes=keyframes)[0] for packet in packets]
+    decoded = []
+
+    def counted(content, *arguments, **keys):
+        decoded.append(keys["residual"])
+        return pyramid_pixels(content, *arguments, **keys)
+
+    monkeypatch.setattr("common.inr.raster.pyramid_pixels", counted)
+    together = compose_packets(packets, keyframes=keyframes)
+    assert decoded.count(False) == 2
+    assert all(torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
 def test_small_frames_may_be_crowded():

@@ -13,11 +13,11 @@ from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
 from common.learning.batches import decode_batch
 from common.learning.letterbox import FILL, letterbox_content
-from common.learning.raster_frame import RasterFrame
+from common.learning.raster_frame import RasterFrame, render_frames
 from common.learning.raster_store import RasterStore
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
-from tests.learning_packets import random_packet
+from tests.learning_packets import random_network, random_packet
 from tests.raster_packets import (
     damaged,
     image_packet,
@@ -93,6 +93,35 @@ def test_pixels_do_not_depend_on_how_many_are_decoded_at_a_time(store, packets, 
     together = decode_batch(store, frames, 64)["img"]
     monkeypatch.setattr("common.learning.raster_store.CPU_PIXELS", 1)
     assert torch.equal(decode_batch(store, frames, 64)["img"], together)
+
+
+def test_keyframes_count_towards_what_is_decoded_at_a_time(monkeypatch):
+    store = RasterStore(torch.device("cpu"))
+    for seed in range(6):
+        digest, keyframe = keyframe_of(pyramid_packet(seed // 2, width=96, height=64, boxes=()))
+        store.append(store.prepare(reference_packet(digest, seed, turned=True, boxes=()), {digest: keyframe}))
+    runs = []
+
+    def counted(frames, device):
+        runs.append(len(frames))
+        return render_frames(frames, device)
+
+    monkeypatch.setattr("common.learning.raster_store.render_frames", counted)
+    monkeypatch.setattr("common.learning.raster_store.CPU_PIXELS", 2 * 48 * 32 + 96 * 64)
+    assert [place for place, _ in store.images(range(6))] == list(range(6))
+    assert runs == [2, 2, 2]
+
+
+def test_networks_that_would_take_minutes_are_left_out_and_named():
+    rng = np.random.default_rng(0)
+    large = random_network(rng, 200, 4, np.int16)
+    packet = random_packet(1, boxes=[(0, 0, 64, 64)] * 500)
+    hostile = replace(packet, objects=tuple(replace(patch, content=large) for patch in packet.objects))
+    store = make_store()
+    added = store.add([random_packet(0), hostile])
+    assert (added.trainable, len(store)) == (1, 1)
+    assert [place for place, _ in added.damaged] == [1]
+    assert "parameters a pixel" in added.damaged[0][1]
 
 
 def test_supersampling_averages_the_finer_image():
