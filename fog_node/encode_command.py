@@ -97,11 +97,16 @@ def _settings(arguments: argparse.Namespace) -> EncoderSettings:
     if arguments.stream:
         changed["stream"] = {**base.stream.model_dump(), "mode": "always"}
     try:
-        return EncoderSettings.model_validate({**base.model_dump(), **changed})
+        settings = EncoderSettings.model_validate({**base.model_dump(), **changed})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise UsageError(first["msg"].removeprefix("Value error, ")) from error
         option = OPTIONS.get(str(first["loc"][0]), str(first["loc"][0]))
         raise UsageError(f"{option} is {first['input']}: {first['msg'].lower()}") from error
+    if arguments.stream and settings.profile != "pyramid":
+        raise UsageError(f"--stream works with profile pyramid only, not {settings.profile}; leave it out")
+    return settings
 
 
 def encode_source(

@@ -140,3 +140,12 @@ class EncoderSettings(Settings):
     background: LadderSettings = Field(BACKGROUND, description="networks of whole frames")
     object: LadderSettings = Field(OBJECT, description="residual networks of boxes")
     stream: StreamSettings = Field(StreamSettings(), description="keyframes, and frames that refer to them")
+
+    @model_validator(mode="after")
+    def _size_of_networks(self) -> EncoderSettings:
+        if self.max_packet_bytes is not None and self.profile != "siren":
+            raise ValueError(
+                f"max_packet_bytes works with profile siren only, not {self.profile}; set it to null, "
+                "or set profile to siren"
+            )
+        return self

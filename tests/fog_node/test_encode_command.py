@@ -222,6 +222,11 @@ def test_misses_are_listed_with_their_decibels(run, sequence, tmp_path):
         (["encode", "clip", "--out", "o", "--device", "cuda:42"], 2, "cuda:42"),
         (["encode", "clip", "--out", "o", "--background-psnr", "nan"], 2, "--background-psnr"),
         (["encode", "clip", "--out", "o", "--format", "mpeg7"], 2, "mpeg7"),
+        (
+            ["encode", "clip", "--out", "o", "--stream", "--profile", "webp"],
+            2,
+            "--stream works with profile py",
+        ),
     ],
 )
 def test_wrong_usage_is_one_sentence(run, sequence, tmp_path, monkeypatch, arguments, code, sentence):
@@ -231,6 +236,16 @@ def test_wrong_usage_is_one_sentence(run, sequence, tmp_path, monkeypatch, argum
     assert sentence in err
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in err
+
+
+def test_a_target_size_is_refused_where_it_would_be_ignored(run, sequence, tmp_path):
+    config = tmp_path / "encoder.yaml"
+    config.write_text("profile: siren\nmax_packet_bytes: 4000\n")
+    arguments = ["encode", sequence, "--out", tmp_path / "o", "--config", config, "--profile", "jpeg"]
+    code, _, err = run(fog_node, *arguments)
+    assert code == 2
+    assert "max_packet_bytes works with profile siren only, not jpeg" in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_a_misspelt_setting_is_named_with_its_line(run, sequence, tmp_path):

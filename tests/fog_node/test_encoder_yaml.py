@@ -30,6 +30,7 @@ def test_every_key_has_a_comment():
         "background_psnr: .nan",
         "time_budget_s: 0",
         "profile: jpeg2000",
+        "max_packet_bytes: 4000",
     ],
 )
 def test_impossible_settings_are_refused(text):
