@@ -29,6 +29,9 @@ from fog_node.stream_encoder import StreamEncoder
 __all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
 
 
+_Contents = SirenEncoder | PyramidEncoder | ImageEncoder
+
+
 def coded_labels(frame: Frame, scale: float, width: int, height: int) -> list[Box]:
     """The boxes of ``frame`` as its packet holds them: scaled, clipped, in steps of 1/16 coded pixel."""
     scaled = (box.scaled(scale, scale) for box in frame.boxes)
@@ -59,7 +62,7 @@ class FrameEncoder:
         self.device = resolve_device(device)
         if threads:
             torch.set_num_threads(threads)
-        self._contents: SirenEncoder | PyramidEncoder | ImageEncoder
+        self._contents: _Contents
         self._streams: StreamEncoder | None = None
         if settings.profile == "siren":
             self._contents = SirenEncoder(settings, self.device)
@@ -72,6 +75,15 @@ class FrameEncoder:
 
     def encode(self, frames: Sequence[Frame]) -> list[EncodedFrame | EncodeFailure]:
         """Encode one batch; one result a frame, in order. A bad frame fails alone."""
+        try:
+            return self._encode(frames)
+        except BaseException:
+            # The batch is lost, and with it packets that later ones would refer to.
+            if self._streams is not None:
+                self._streams.forget()
+            raise
+
+    def _encode(self, frames: Sequence[Frame]) -> list[EncodedFrame | EncodeFailure]:
         begin = time.monotonic()
         deadline = Deadline(self._settings.time_budget_s * len(frames))
         results: list[EncodedFrame | EncodeFailure | None] = [None] * len(frames)
@@ -84,8 +96,11 @@ class FrameEncoder:
         if self._streams is not None:
             self._encode_streams(self._streams, work, deadline, results)
         work = [(index, item) for index, item in work if results[index] is None]
-        if work:
-            self._contents.encode([item for _, item in work], deadline)
+        if isinstance(self._contents, SirenEncoder):
+            self._encode_contents(self._contents, work, deadline, results)
+        else:
+            self._encode_singly(self._contents, work, deadline, results)
+        work = [(index, item) for index, item in work if results[index] is None]
         seconds = (time.monotonic() - begin) / max(1, len(frames))
         for index, item in work:
             try:
@@ -102,20 +117,48 @@ class FrameEncoder:
         results: list[EncodedFrame | EncodeFailure | None],
     ) -> None:
         """Encode the frames that may refer to others, in order; each alone has its result or its failure."""
+        for number, (index, item) in enumerate(work):
+            if not streams.takes(item):
+                continue
+            begin = time.monotonic()
+            share = Deadline(deadline.left / (len(work) - number))
+            try:
+                encoded = streams.encode(item, share, lambda done: self._finish(done, 0.0))
+                results[index] = replace(encoded, seconds=time.monotonic() - begin)
+            except ResidualInrError as error:
+                results[index] = EncodeFailure(str(error), time.monotonic() - begin)
+
+    def _encode_contents(
+        self,
+        contents: _Contents,
+        work: Sequence[tuple[int, Work]],
+        deadline: Deadline,
+        results: list[EncodedFrame | EncodeFailure | None],
+    ) -> None:
+        """Fill items together; when that fails, one by one, and the bad ones have their failure."""
+        if not work:
+            return
         try:
-            for index, item in work:
-                if not streams.takes(item):
-                    continue
-                begin = time.monotonic()
-                try:
-                    encoded = streams.encode(item, deadline, lambda done: self._finish(done, 0.0))
-                    results[index] = replace(encoded, seconds=time.monotonic() - begin)
-                except ResidualInrError as error:
-                    results[index] = EncodeFailure(str(error), time.monotonic() - begin)
-        except BaseException:
-            # The batch is lost, and with it packets that later ones would refer to.
-            streams.forget()
-            raise
+            contents.encode([item for _, item in work], deadline)
+        except ResidualInrError as error:
+            if len(work) == 1:
+                results[work[0][0]] = EncodeFailure(str(error))
+                return
+            for _, item in work:
+                item.background, item.objects = None, {}
+            self._encode_singly(contents, work, deadline, results)
+
+    def _encode_singly(
+        self,
+        contents: _Contents,
+        work: Sequence[tuple[int, Work]],
+        deadline: Deadline,
+        results: list[EncodedFrame | EncodeFailure | None],
+    ) -> None:
+        """Fill items one by one, each within its share of what is left of the time."""
+        for number, pair in enumerate(work):
+            share = Deadline(deadline.left / (len(work) - number))
+            self._encode_contents(contents, [pair], share, results)
 
     def _prepare(self, frame: Frame) -> Work:
         header = image_header(frame.image)

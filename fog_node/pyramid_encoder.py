@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.bitstream import ObjectPatch
+from common.bitstream import ObjectPatch, Reference
 from common.images import Rgb
 from common.inr.compose import to_bytes
+from common.inr.raster import WorkBudget
 from common.pyramid.model import PyramidModel
-from common.quality import Region, psnr
+from common.quality import Region, frame_quality, psnr
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
 from fog_node.ladder import Deadline
@@ -51,32 +52,60 @@ class PyramidEncoder:
         self._steps: OrderedDict[str, float] = OrderedDict()
 
     def encode(self, items: Sequence[Work], deadline: Deadline) -> None:
-        """Fill the background and the objects of every item: about a second each, whatever the deadline."""
-        for item in items:
-            device = item.frame.identity.device if item.frame.identity else ""
-            self._encode_frame(item, device)
+        """Fill the background and the objects of every item.
 
-    def _encode_frame(self, item: Work, device: str) -> None:
+        A frame takes about a second. When its share of the time is over, each search for a step ends with its
+        first trial: contents are complete, at best on target.
+        """
+        for number, item in enumerate(items):
+            device = item.frame.identity.device if item.frame.identity else ""
+            self._encode_frame(item, device, Deadline(deadline.left / (len(items) - number)))
+
+    def _encode_frame(self, item: Work, device: str, deadline: Deadline) -> None:
         image = torch.from_numpy(item.image).permute(2, 0, 1).float() / 255
         fit = RegionFit(image - 0.5, self.model, residual=False, device=self._device)
-        measured = _outside(item)
-        measure = psnr_of(item.image, 0.5, measured)
+        target = self._settings.background_psnr + item.gain_db
+        measure = psnr_of(item.image, 0.5, _outside(item))
         first = self._steps.get(device, FIRST_STEP)
-        background = fit.to_target(measure, self._settings.background_psnr + item.gain_db, first)
+        background = fit.to_target(measure, target, first, deadline)
         self._steps[device] = background.pyramid.step
         self._steps.move_to_end(device)
         if len(self._steps) > REMEMBERED_DEVICES:
             self._steps.popitem(last=False)
         item.background = background.pyramid
-        self.encode_objects(item, background.pixels + 0.5, background.pyramid.step * OBJECT_STEP_RATIO)
+        object_step = background.pyramid.step * OBJECT_STEP_RATIO
+        if not self.encode_objects(item, background.pixels + 0.5, object_step, deadline):
+            # So many boxes overlap that their patches would be refused: a background as good as they need
+            # makes all of them unnecessary.
+            fit = RegionFit(image - 0.5, self.model, residual=False, device=self._device)
+            whole = whole_measure(item.image, item.regions, target, self._settings.object_psnr)
+            item.background = fit.to_target(whole, 0.0, object_step, deadline).pyramid
+            item.objects = {}
 
-    def encode_objects(self, item: Work, base: Tensor, first_step: float) -> None:
-        """Fill the objects of ``item`` whose background is decoded to ``base`` (3, H, W), not clamped."""
+    def encode_objects(self, item: Work, base: Tensor, first_step: float, deadline: Deadline) -> bool:
+        """Fill the objects of ``item``, whose background is set.
+
+        Args:
+            item: The frame.
+            base: What its background is decoded to, (3, H, W), not clamped.
+            first_step: Where each search begins, grey levels.
+            deadline: When it has come, no box is fitted again for what others show in it.
+
+        Returns:
+            False when the boxes below the target overlap so often that a decoder would refuse their patches.
+        """
         target = self._settings.object_psnr
         targets = [target] * len(item.regions)
-        for _ in range(OVERLAP_ROUNDS):
+        for number in range(OVERLAP_ROUNDS):
+            if number and deadline.left <= 0:
+                break
             shown = base.cpu().clone()
-            item.objects = self._objects(item, shown, targets, first_step)
+            if not number and not self._fits(item, shown):
+                return False
+            objects = self._objects(item, shown, targets, first_step, deadline)
+            if objects is None:
+                return False
+            item.objects = objects
             lacking = False
             for index, region in enumerate(item.regions):
                 lack = target - _region_psnr(item.image, shown, region)
@@ -86,23 +115,46 @@ class PyramidEncoder:
                     for i in sharing:
                         targets[i] = max(targets[i], target + lack + OVERLAP_MARGIN_DB)
             if not lacking:
-                return
+                break
+        return True
+
+    def _fits(self, item: Work, shown: Tensor) -> bool:
+        """Whether a packet may hold patches for all boxes that ``shown`` leaves below the target."""
+        budget = _budget(item)
+        taken = np.zeros(item.image.shape[:2], bool)
+        for index in _by_owner(item.regions):
+            x0, y0, x1, y1 = item.regions[index]
+            if taken[y0:y1, x0:x1].all():
+                continue
+            if _region_psnr(item.image, shown, item.regions[index]) < self._settings.object_psnr:
+                taken[y0:y1, x0:x1] = True
+                if not budget.take(item.regions[index]):
+                    return False
+        return True
 
     def _objects(
-        self, item: Work, shown: Tensor, targets: Sequence[float], first_step: float
-    ) -> dict[int, ObjectPatch]:
-        """Objects by box; ``shown`` becomes what a decoder shows.
+        self,
+        item: Work,
+        shown: Tensor,
+        targets: Sequence[float],
+        first_step: float,
+        deadline: Deadline,
+    ) -> dict[int, ObjectPatch] | None:
+        """Objects by box; ``shown`` becomes what a decoder shows. None when a packet may not hold them.
 
         Boxes that own their pixels come first (see :func:`common.inr.compose.owners`), so that what others
         show within a box is known when its own residual is fitted.
         """
         objects = {}
+        budget = _budget(item)
         taken = np.zeros(item.image.shape[:2], bool)
-        for index in sorted(range(len(item.regions)), key=lambda i: (_area(item.regions[i]), -i)):
+        for index in _by_owner(item.regions):
             x0, y0, x1, y1 = item.regions[index]
             mine = ~taken[y0:y1, x0:x1]
             if _region_psnr(item.image, shown, item.regions[index]) >= targets[index] or not mine.any():
                 continue
+            if not budget.take(item.regions[index]):
+                return None
             taken[y0:y1, x0:x1] = True
             region, below = item.image[y0:y1, x0:x1], shown[:, y0:y1, x0:x1]
             owned = torch.from_numpy(mine)
@@ -111,7 +163,7 @@ class PyramidEncoder:
             # Where others show too much error for the whole box, its own pixels reach the target.
             measure = whole if whole(residual) >= targets[index] else psnr_of(region, below, mine)
             fit = RegionFit(residual, self.model, residual=True, device=self._device)
-            fitted = fit.to_target(_masked(measure, owned), targets[index], first_step)
+            fitted = fit.to_target(_masked(measure, owned), targets[index], first_step, deadline)
             objects[index] = ObjectPatch(index, 1.0, fitted.pyramid)
             below += fitted.pixels.cpu() * owned
         return objects
@@ -131,6 +183,41 @@ def psnr_of(image: Rgb, base: Tensor | float, mask: np.ndarray | None = None) ->
         return psnr(shown, image, mask)
 
     return measure
+
+
+def whole_measure(
+    image: Rgb, regions: Sequence[Region], background_db: float, object_db: float
+) -> Callable[[Tensor], float]:
+    """A measure of a decoded background (3, H, W), centred: how far it is above the targets everywhere, dB.
+
+    Args:
+        image: What it should be, (H, W, 3) uint8.
+        regions: Boxes in it.
+        background_db: Target outside them.
+        object_db: Target inside each.
+    """
+
+    def measure(pixels: Tensor) -> float:
+        shown = to_bytes(pixels.cpu() + 0.5).permute(1, 2, 0).numpy()
+        outside, objects = frame_quality(shown, image, regions)
+        above = [db - object_db for db in objects]
+        return min(above if outside is None else [outside - background_db, *above])
+
+    return measure
+
+
+def _budget(item: Work) -> WorkBudget:
+    """What a packet may hold beside the item's background."""
+    budget = WorkBudget(item.image.shape[1], item.image.shape[0])
+    if isinstance(item.background, Reference):
+        for update in item.background.updates:
+            budget.take(update.region)
+    return budget
+
+
+def _by_owner(regions: Sequence[Region]) -> list[int]:
+    """Places of boxes, those first that own pixels which they share with later ones."""
+    return sorted(range(len(regions)), key=lambda i: (_area(regions[i]), -i))
 
 
 def _masked(measure: Callable[[Tensor], float], owned: Tensor) -> Callable[[Tensor], float]:

@@ -16,6 +16,7 @@ from common.pyramid.grids import Details, Grids, Integers
 from common.pyramid.model import ESCAPE, Floats, PyramidModel
 from common.pyramid.synthesis import GREYS, pixels_of_grids
 from common.pyramid.wavelet import analyse, from_colours
+from fog_node.ladder import Deadline
 
 __all__ = ["FittedPyramid", "RegionFit", "dead_zone_grids", "quantize_grids"]
 
@@ -83,7 +84,11 @@ class RegionFit:
         return grids, pixels_of_grids(grids, self._model, step, self._residual, self._device)
 
     def to_target(
-        self, measure: Callable[[Tensor], float], target_db: float, first_step: float
+        self,
+        measure: Callable[[Tensor], float],
+        target_db: float,
+        first_step: float,
+        deadline: Deadline | None = None,
     ) -> FittedPyramid:
         """The coarsest pyramid that reaches a quality.
 
@@ -91,6 +96,7 @@ class RegionFit:
             measure: PSNR in dB of decoded pixels (3, H, W).
             target_db: What it must reach.
             first_step: Where to begin, grey levels.
+            deadline: When it has come, the best of the steps tried is taken; at least one is.
         """
         bracket = _Bracket(target_db)
         step = min(max(first_step, SMALLEST_STEP), LARGEST_STEP)
@@ -100,6 +106,8 @@ class RegionFit:
             grids, pixels = self.at_step(step)
             trial = _Trial(step, measure(pixels), grids, pixels)
             tried.append(trial)
+            if deadline is not None and deadline.left <= 0:
+                break
             if self._may_leave_to_filter and abs(trial.psnr_db - target_db) < CLOSE_DB:
                 # From here on other pictures are coded: what was learned of steps holds no longer.
                 self._leave_to_filter(trial)

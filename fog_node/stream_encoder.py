@@ -88,24 +88,30 @@ class StreamEncoder:
 
         Args:
             item: The frame.
-            deadline: For the encoder of stills.
+            deadline: When it has come, the best of what was tried is taken; one search for a view is always
+                made.
             finish: Makes and measures the packet of an item whose contents are done.
 
         Raises:
             ResidualInrError: The frame cannot be encoded; the stream goes on without it.
         """
         camera = self._camera(item.frame.identity.device if item.frame.identity else "")
-        reference = self._reference(camera, item)
+        reference = self._reference(camera, item, deadline)
         if reference is not None:
             cost = len(encode_reference(reference.content))
             if camera.stream.is_sure(cost):
-                return self._refer(camera, item, reference, cost, finish)
+                encoded = self._refer(camera, item, reference, cost, deadline, finish)
+                if encoded is not None:
+                    return encoded
+                reference = None
         gain = self._gain_db(camera)
         still = replace(item, gain_db=gain, objects={})
         self._stills.encode([still], deadline)
         still_bytes = _still_bytes(still)
         if reference is not None and camera.stream.prefers_reference(cost, still_bytes, gain):
-            return self._refer(camera, item, reference, cost, finish)
+            encoded = self._refer(camera, item, reference, cost, deadline, finish)
+            if encoded is not None:
+                return encoded
         encoded = finish(still)
         self._begin(camera, encoded.packet, still_bytes)
         return encoded
@@ -137,17 +143,26 @@ class StreamEncoder:
         item: Work,
         reference: _Referred,
         cost: int,
+        deadline: Deadline,
         finish: Callable[[Work], EncodedFrame],
-    ) -> EncodedFrame:
-        item.background = reference.content
-        item.keyframe, item.keyframe_packet = camera.keyframe, camera.packet
-        self._stills.encode_objects(item, reference.picture, camera.step * OBJECT_STEP_RATIO)
+    ) -> EncodedFrame | None:
+        """The frame as a reference; None when its boxes' objects do not fit a packet beside it."""
+        item = replace(
+            item,
+            background=reference.content,
+            objects={},
+            keyframe=camera.keyframe,
+            keyframe_packet=camera.packet,
+        )
+        first_step = camera.step * OBJECT_STEP_RATIO
+        if not self._stills.encode_objects(item, reference.picture, first_step, deadline):
+            return None
         encoded = finish(item)
         camera.homography = reference.content.homography
         camera.stream.referred(cost)
         return encoded
 
-    def _reference(self, camera: _Camera, item: Work) -> _Referred | None:
+    def _reference(self, camera: _Camera, item: Work, deadline: Deadline) -> _Referred | None:
         """The item's background as a reference; None without a keyframe that may serve."""
         stream = self._settings.stream
         if camera.keyframe is None or camera.picture is None or camera.packet is None:
@@ -172,11 +187,13 @@ class StreamEncoder:
         content = Reference(camera.keyframe.digest, view.homography, (), view.motion)
         if view.psnr_db >= target:
             return _Referred(content, view.picture)
-        update, picture = self._correction(item, view, outside, camera.correction_step)
+        update, picture = self._correction(item, view, outside, camera.correction_step, deadline)
         camera.correction_step = update.content.step
         return _Referred(replace(content, updates=(update,)), picture)
 
-    def _correction(self, item: Work, view: View, outside: np.ndarray, step: float) -> tuple[Update, Tensor]:
+    def _correction(
+        self, item: Work, view: View, outside: np.ndarray, step: float, deadline: Deadline
+    ) -> tuple[Update, Tensor]:
         """What brings a view to the target, and the picture with it."""
         wanted = torch.from_numpy(item.image).permute(2, 0, 1).float() / 255
         residual = (wanted - view.picture) * torch.from_numpy(outside)
@@ -189,7 +206,7 @@ class StreamEncoder:
             placed[:, y0:y1, x0:x1] = pixels.cpu()
             return whole(placed)
 
-        fitted = fit.to_target(measure, self._settings.background_psnr, step)
+        fitted = fit.to_target(measure, self._settings.background_psnr, step, deadline)
         picture = view.picture.clone()
         picture[:, y0:y1, x0:x1] += fitted.pixels.cpu()
         return Update((x0, y0, x1, y1), fitted.pyramid), picture

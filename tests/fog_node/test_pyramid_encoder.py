@@ -201,3 +201,48 @@ def test_the_packet_names_the_model_that_it_needs(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"no model")
     with pytest.raises(ModelError):
         FrameEncoder(SETTINGS, "cpu", 1, model=tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [Box(2 * n, n, 2 * n + 620, n + 340) for n in range(10)] * 2,
+        [Box(4 * n, 2 * n, 640 - 4 * n, 360 - 2 * n) for n in range(40)],
+    ],
+    ids=["shifted", "concentric"],
+)
+def test_boxes_that_overlap_too_often_for_patches_reach_their_targets(boxes):
+    result, packet = encoded(frame_of(picture(360, 640), *boxes), width=640, background_psnr=28)
+    assert result.reached_target
+    assert packet.objects == ()
+    assert min(result.object_psnr_db) < 36.5
+
+
+def test_a_referring_frame_whose_patches_would_not_fit_is_sent_as_a_still():
+    rgb = picture(360, 640)
+    boxes = [Box(2 * n, n, 2 * n + 620, n + 340) for n in range(10)]
+    identity = FrameIdentity(DEVICE, 1, 1)
+    encoder = FrameEncoder(SETTINGS.model_copy(update={"width": 640, "background_psnr": 28}), "cpu", 1)
+    first, second = encoder.encode(
+        [frame_of(rgb, identity=identity), frame_of(rgb, *boxes, identity=identity)]
+    )
+    assert first.reached_target
+    assert second.reached_target
+    assert second.keyframe is None
+    assert isinstance(decode_packet(second.packet).background, Pyramid)
+
+
+def test_a_search_that_is_overdue_ends_with_its_first_trial(monkeypatch):
+    steps = []
+    at_step = RegionFit.at_step
+
+    def spy(self, step):
+        steps.append(step)
+        return at_step(self, step)
+
+    monkeypatch.setattr(RegionFit, "at_step", spy)
+    boxes = [Box(10, 10, 70, 55), Box(30, 20, 50, 40), Box(45, 30, 90, 60)]
+    result, packet = encoded(frame_of(PICTURE, *boxes), time_budget_s=1e-6)
+    assert packet.background.step == np.float32(steps[0])
+    assert len(steps) == 1 + len(packet.objects)
+    assert result.background_psnr_db > 20
