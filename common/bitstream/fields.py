@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 
 from common.errors import PacketFormatError
 
-__all__ = ["FieldReader", "text_bytes", "varint_bytes"]
+__all__ = ["LARGEST_REAL", "FieldReader", "text_bytes", "varint_bytes"]
 
 MAX_VARINT_BYTES = 5
+LARGEST_REAL = float(1 << 20)
+"""Of steps, frequency factors and scales: products with 16-bit integers stay far below what overflows."""
 
 
 @dataclass(slots=True)
@@ -64,10 +65,10 @@ class FieldReader:
         raise PacketFormatError("a number is longer than it may be")
 
     def real(self, what: str) -> float:
-        """A binary32 number, finite and not negative."""
+        """A binary32 number from 0 to :data:`LARGEST_REAL`."""
         value = float(struct.unpack("<f", self.take(4))[0])
-        if not math.isfinite(value) or value < 0:
-            raise PacketFormatError(f"{what} is {value}, not a finite number from 0")
+        if not 0 <= value <= LARGEST_REAL:  # or no number
+            raise PacketFormatError(f"{what} is {value}, not a finite number from 0 to {LARGEST_REAL:.0f}")
         return value
 
     def text(self, what: str) -> str:

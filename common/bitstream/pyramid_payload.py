@@ -8,7 +8,10 @@ from common.bitstream.fields import FieldReader
 from common.bitstream.packet import Pyramid
 from common.errors import PacketFormatError
 
-__all__ = ["decode_pyramid", "encode_pyramid"]
+__all__ = ["SMALLEST_STEP", "decode_pyramid", "encode_pyramid"]
+
+SMALLEST_STEP = 2.0**-10
+"""Of a pyramid, grey levels; the largest is that of all reals."""
 
 _MODEL_BYTES = 4
 
@@ -33,6 +36,6 @@ def decode_pyramid(data: bytes) -> Pyramid:
     reader = FieldReader.over(data)
     model = reader.take(_MODEL_BYTES)
     step = reader.real("a pyramid's step")
-    if step <= 0:
-        raise PacketFormatError("a pyramid's step is 0")
+    if step < SMALLEST_STEP:
+        raise PacketFormatError(f"a pyramid's step is {step}, below {SMALLEST_STEP} grey levels")
     return Pyramid(model, step, reader.rest())

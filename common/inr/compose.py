@@ -118,8 +118,9 @@ def owners(regions: Sequence[tuple[int, int, int, int]], height: int, width: int
 
 
 def to_bytes(pixels: Tensor) -> Tensor:
-    """Clamp float RGB to [0, 1] and round to uint8 grey levels (ties to even); same shape."""
-    return pixels.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    """Clamp float RGB to [0, 1] and round to uint8 grey levels (ties to even); same shape, NaN is black."""
+    # What a cast makes of NaN differs between devices.
+    return pixels.nan_to_num(0.0).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import struct
 
 import numpy as np
 import pytest
@@ -146,6 +147,8 @@ def test_damaged_networks_are_networks_or_refused(place, value, cut):
         (bytes([64, 4, 2]), "unknown flags"),
         (bytes([0, 4, 1]) + bytes(4) + bytes([255] * 4), "integer model"),
         (bytes([8, 4, 1, 0, 0, 192, 127]), "not a finite"),
+        (bytes([8, 4, 1]) + struct.pack("<f", 3e38), "w0 is .* not a finite number from 0 to 1048576"),
+        (bytes([16, 4, 1]) + struct.pack("<f", 3e38), "step is .* not a finite number from 0 to 1048576"),
     ],
 )
 def test_hostile_descriptions_are_refused_before_anything_is_allocated(data, what):

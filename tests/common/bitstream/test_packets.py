@@ -132,7 +132,9 @@ def test_every_kind_of_content_survives_the_bytes(background):
             {"background": Reference(bytes(32), None, (Update((0, 0, 65, 9), Pyramid(b"abcd", 1.0, b"")),))},
             "no region",
         ),
-        ({"background": Pyramid(b"abcd", 0.0, b"")}, "step is 0"),
+        ({"background": Pyramid(b"abcd", 0.0, b"")}, "step is 0.0, below 0.0009765625 grey levels"),
+        ({"background": Pyramid(b"abcd", 2.0**-11, b"")}, "step is 0.00048828125, below"),
+        ({"background": Pyramid(b"abcd", 3e38, b"")}, "step is .*, not a finite number from 0 to 1048576"),
         (
             {"objects": (ObjectPatch(0, 1.0, AVIF),)},
             "must be networks, too",
@@ -142,6 +144,20 @@ def test_every_kind_of_content_survives_the_bytes(background):
 def test_contents_out_of_bounds_are_not_written(change, what):
     with pytest.raises(PacketFormatError, match=what):
         encode_packet(replace(random_packet(1), **change))
+
+
+@pytest.mark.parametrize("step", [2.0**-10, 2.0**20])
+def test_a_pyramids_extreme_steps_survive_the_bytes(step):
+    packet = replace(random_packet(0), background=Pyramid(b"abcd", step, b"coded"), objects=())
+    assert decode_packet(encode_packet(packet)).background == packet.background
+
+
+@pytest.mark.parametrize("real", [1.1e6, 3e38, float("inf"), float("nan")])
+def test_a_residuals_scale_has_a_bound(real):
+    packet = random_packet(0, boxes=1)
+    patch = replace(packet.objects[0], residual_scale=real)
+    with pytest.raises(PacketFormatError, match=r"scale is .*, not a finite number from 0 to 1048576"):
+        decode_packet(encode_packet(replace(packet, objects=(patch,))))
 
 
 def test_labels_keep_the_pixel_region():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.bitstream import Packet, label_box
+from common.bitstream import Layer, Network, Packet, QuantizedTensor, label_box
+from common.bitstream.fields import LARGEST_REAL
 from common.frame import Box
 from common.inr.compose import Canvas, owners, to_bytes
 from common.inr.decode import DeviceError, compose_packets, resolve_device
@@ -132,6 +133,27 @@ def test_letterbox_keeps_the_fill_outside():
 def test_bytes_are_clamped_and_rounded():
     values = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 1.0, 2.0])
     assert to_bytes(values).tolist() == [0, 0, 0, 1, 255, 255]
+    inf = float("inf")
+    assert to_bytes(torch.tensor([float("nan"), -inf, inf])).tolist() == [0, 0, 255]
+    assert values[0] == -1, "they are left as they were"
+
+
+def test_the_largest_reals_of_a_packet_give_numbers():
+    packet = random_packet(0, boxes=1)
+    (patch,) = packet.objects
+
+    def extreme(network):
+        layers = tuple(
+            Layer(
+                QuantizedTensor(x.weight.values, LARGEST_REAL), QuantizedTensor(x.bias.values, LARGEST_REAL)
+            )
+            for x in network.layers
+        )
+        return Network(layers, LARGEST_REAL)
+
+    patch = dataclasses.replace(patch, residual_scale=LARGEST_REAL, content=extreme(patch.content))
+    packet = dataclasses.replace(packet, background=extreme(packet.background), objects=(patch,))
+    assert compose_packets([packet]).isfinite().all()
 
 
 def test_packets_of_several_sizes_need_one_output_size():
