@@ -14,6 +14,7 @@ from common.bitstream.image_files import FULL_COLOUR, QUALITIES, image_file, ima
 from common.bitstream.image_payload import encode_image
 from common.images import Rgb
 from common.inr.compose import owners
+from common.inr.raster import WorkBudget
 from common.quality import Region, frame_quality, psnr
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
@@ -174,6 +175,15 @@ class ImageEncoder:
         owner = owners([item.regions[i] for i in needed], *item.image.shape[:2])
         # A crop whose every pixel belongs to smaller ones would be sent for nothing.
         chosen = {i: crops[i] for place, i in enumerate(needed) if (owner == place).any()}
+        budget = WorkBudget(item.image.shape[1], item.image.shape[0])
+        if not all(budget.take(item.regions[i]) for i in chosen):
+            # A decoder would refuse so many crops: a background that serves every box needs none.
+            def serves_all(tried: _Tried) -> bool:
+                return outside(tried) and min(tried.objects) >= settings.object_psnr
+
+            item.background = (frames.cheapest(serves_all, deadline) or frames.best).file
+            item.objects = {}
+            return
         self._raise_overlapped(item, best.pixels, chosen, deadline)
         item.objects = {index: ObjectPatch(index, 1.0, file) for index, file in chosen.items()}
 

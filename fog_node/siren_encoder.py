@@ -15,6 +15,7 @@ from common.bitstream.network_payload import encode_network
 from common.inr.compose import owners
 from common.inr.decode import compose_packets
 from common.inr.groups import NetworkGroup
+from common.inr.raster import WorkBudget
 from common.inr.siren import Architecture
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.encoder_work import Work
@@ -168,6 +169,9 @@ class SirenEncoder:
                 psnr_db(float(np.square(error[y0:y1, x0:x1]).mean())) for x0, y0, x1, y1 in item.regions
             ]
             needed = [index for index, db in enumerate(before) if db < target_db]
+            work = WorkBudget(item.image.shape[1], item.image.shape[0])
+            # A decoder would refuse more: the boxes left out show the background.
+            needed = [index for index in needed if work.take(item.regions[index])]
             owner = owners([item.regions[i] for i in needed], *item.image.shape[:2])
             for place, index in enumerate(needed):
                 x0, y0, x1, y1 = item.regions[index]

@@ -81,7 +81,7 @@ def image_file(
 
 @contextmanager
 def _room_for(rgb: npt.NDArray[np.uint8]) -> Iterator[None]:
-    """Let Pillow hold a whole file of noise: it writes an optimized JPEG at once; its own guess is too small."""
+    """Let Pillow hold a whole file of noise: it writes an optimized JPEG at once, and guesses too little."""
     height, width = (-(-side // 16) * 16 for side in rgb.shape[:2])
     with _BUFFER:
         usual = PillowFiles.MAXBLOCK

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from common.bitstream import decode_packet
+from common.errors import EncodeError
 from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_jpeg, encode_png, image_header
 from common.inr.decode import compose_packets
@@ -15,6 +16,7 @@ from fog_node.encoder import EncodedFrame, EncodeFailure, FrameEncoder
 from fog_node.encoder_settings import EncoderSettings
 from fog_node.ladder import Climb, Deadline, architectures
 from fog_node.packet_quality import packet_quality
+from fog_node.pyramid_encoder import PyramidEncoder
 from fog_node.size_choice import background_rung, jpeg_bytes_for, object_rung
 from tests.packets import DEVICE
 
@@ -126,6 +128,50 @@ def test_a_truncated_frame_fails_alone(encoder, pictures):
     assert first.reason
     assert "\n" not in first.reason
     assert second.reached_target
+
+
+def test_boxes_beyond_what_a_decoder_takes_show_the_background(encoder, pictures, monkeypatch):
+    monkeypatch.setattr("common.inr.raster.SMALL_FRAME", 0)
+    boxes = [Box(n, n, 80 + n, 48 + n) for n in range(6)]
+    (result,) = encoder.encode([frame_of(pictures[0], boxes)])
+    assert isinstance(result, EncodedFrame)
+    assert [patch.box for patch in decode_packet(result.packet).objects] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("profile", ["siren", "pyramid", "jpeg"])
+def test_a_frame_whose_contents_cannot_be_made_fails_alone(pictures, profile, monkeypatch):
+    encoder = FrameEncoder(EASY.model_copy(update={"profile": profile}), "cpu", threads=1)
+    contents = type(encoder._contents)
+    encode = contents.encode
+
+    def refusing(self, items, deadline):
+        if any(item.frame.name == "bad" for item in items):
+            raise EncodeError("its contents cannot be made")
+        encode(self, items, deadline)
+
+    monkeypatch.setattr(contents, "encode", refusing)
+    results = encoder.encode([frame_of(pictures[n], name=name) for n, name in enumerate(["a", "bad", "b"])])
+    assert [isinstance(result, EncodedFrame) for result in results] == [True, False, True]
+    assert results[1].reason == "its contents cannot be made"
+
+
+def test_a_lost_batch_is_lost_to_its_streams_too(pictures, monkeypatch):
+    encoder = FrameEncoder(EASY.model_copy(update={"profile": "pyramid"}), "cpu", threads=1)
+    identity = FrameIdentity(DEVICE, 7, 3)
+    camera = frame_of(pictures[0], identity=identity)
+    encode = PyramidEncoder.encode
+
+    def broken(self, items, deadline):
+        if any(item.frame.identity is None for item in items):
+            raise RuntimeError("the machine's fault")
+        encode(self, items, deadline)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PyramidEncoder, "encode", broken)
+        with pytest.raises(RuntimeError):
+            encoder.encode([camera, frame_of(pictures[1])])
+    (again,) = encoder.encode([camera])
+    assert again.keyframe is None, "its first packet was never written"
 
 
 def test_a_tall_thin_frame_is_refused_before_it_is_enlarged(encoder):

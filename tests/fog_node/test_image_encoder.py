@@ -153,3 +153,11 @@ def test_noise_at_high_quality_is_encoded():
     big = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
     result, _ = encoded(frame_of(big), width=640, background_psnr=34)
     assert result.reached_target
+
+
+def test_boxes_that_overlap_too_often_for_crops_reach_their_targets(monkeypatch):
+    monkeypatch.setattr("common.inr.raster.SMALL_FRAME", 0)
+    boxes = [Box(n, n, 80 + n, 48 + n) for n in range(6)]
+    result, packet = encoded(frame_of(softened(), *boxes), background_psnr=24, object_psnr=34)
+    assert result.reached_target
+    assert packet.objects == ()
