@@ -141,7 +141,7 @@ def train_on_packets(
     device = resolve_device(settings.device)
     validation = ValidationSet(frames, settings)
     store = ResidentStore(device, settings.memory_bytes, settings, "refuse")
-    refused, damaged = _fill(store, packets, keyframes, quiet=quiet)
+    refused, damaged, resident = _fill(store, packets, keyframes, quiet=quiet)
     if damaged:
         sys.stderr.write(
             f"edge-node: left out {len(damaged)} of {len(packets)} packets that cannot be decoded, the first "
@@ -152,9 +152,7 @@ def train_on_packets(
             f"{refused} of {len(packets)} packets do not fit into {settings.memory_bytes:,} bytes; "
             "raise --memory"
         )
-    overlap = {p.source_digest for p in packets if p.labelled and not p.validation} & {
-        f.digest for f in frames
-    }
+    overlap = resident & {f.digest for f in frames}
     if overlap:
         sys.stderr.write(
             f"edge-node: {len(overlap)} of the {len(validation)} validation images are also trained on, "
@@ -232,15 +230,28 @@ def _fill(
     keyframes: Mapping[bytes, Packet] | None,
     *,
     quiet: bool,
-) -> tuple[int, list[str]]:
-    """Take packets over; how many do not fit, and a sentence for each that cannot be decoded."""
+) -> tuple[int, list[str], set[bytes]]:
+    """Take packets over.
+
+    Returns:
+        How many do not fit, a sentence for each that cannot be decoded, and, where all fit, the hashes of the
+        recorded images of those that are now in the store.
+    """
     refused, damaged = 0, []
+    resident: set[bytes] = set()
     starts = range(0, len(packets), TAKEN_AT_A_TIME)
     for at in progress(starts, total=len(starts), title="decoding integers", quiet=quiet):
-        added = store.add(packets[at : at + TAKEN_AT_A_TIME], keyframes)
+        offered = packets[at : at + TAKEN_AT_A_TIME]
+        added = store.add(offered, keyframes)
         refused += added.refused
         damaged += [sentence for _, sentence in added.damaged]
-    return refused, damaged
+        left_out = {place for place, _ in added.damaged}
+        resident |= {
+            packet.source_digest
+            for place, packet in enumerate(offered)
+            if packet.labelled and not packet.validation and place not in left_out
+        }
+    return refused, damaged, resident
 
 
 def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> TrainingSettings:

@@ -8,6 +8,7 @@ import pytest
 
 from common.bitstream import encode_packet
 from common.cli import build_parser, run_command
+from common.frame import content_digest
 from common.images import decode_image, encode_png
 from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
@@ -107,6 +108,28 @@ def test_a_folder_trains(tmp_path, packets, validation, capsys):
     assert json.loads(stdout)["images"] == len(made)
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["steps"] == 4
     assert "left out" not in stderr
+
+
+def test_only_frames_that_are_trained_on_count_as_overlap_with_the_validation_images(
+    tmp_path, packets, validation, capsys
+):
+    folder, made = packets
+    marks = [{}, {"validation": True}, {"labelled": False}]
+    for seed, mark in enumerate(marks):
+        digest = content_digest((validation.parent / f"{seed}.png").read_bytes())
+        packet = replace(image_packet("jpeg", seed, **SIZE, **mark), source_digest=digest)
+        (folder / f"{seed}.rinr").write_bytes(encode_packet(packet))
+    (folder / "d-key.rinr").unlink()
+    digest = content_digest((validation.parent / "1.png").read_bytes())
+    lost = replace(made["b-same"], source_digest=digest)
+    (folder / "b-same.rinr").write_bytes(encode_packet(lost))
+    options = ("--val", validation, "--imgsz", 64, "--epochs", 1, "--batch", 4, "--device", "cpu")
+    code, _, stderr = run(
+        capsys, "train", folder, *options, "--threads", 1, "--out", tmp_path / "out", "--json"
+    )
+    assert code == 0, stderr
+    assert "1 of the 3 validation images are also trained on" in stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["validation_overlap"] == 1
 
 
 def test_what_lacks_its_keyframe_is_left_out_of_a_training_in_one_sentence(
