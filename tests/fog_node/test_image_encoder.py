@@ -155,9 +155,11 @@ def test_noise_at_high_quality_is_encoded():
     assert result.reached_target
 
 
-def test_boxes_that_overlap_too_often_for_crops_reach_their_targets(monkeypatch):
-    monkeypatch.setattr("common.inr.raster.SMALL_FRAME", 0)
-    boxes = [Box(n, n, 80 + n, 48 + n) for n in range(6)]
-    result, packet = encoded(frame_of(softened(), *boxes), background_psnr=24, object_psnr=34)
+def test_boxes_whose_crops_a_decoder_would_refuse_reach_their_targets(picture, monkeypatch):
+    frame = frame_of(picture, BOX)
+    assert encoded(frame)[1].objects
+    monkeypatch.setattr("common.inr.raster.MAX_LAYERS", 0)
+    monkeypatch.setattr("common.inr.raster.SMALL_FRAME", 40 * 30 - 1)
+    result, packet = encoded(frame)
     assert result.reached_target
     assert packet.objects == ()
