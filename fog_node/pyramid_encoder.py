@@ -75,12 +75,12 @@ class PyramidEncoder:
         item.background = background.pyramid
         object_step = background.pyramid.step * OBJECT_STEP_RATIO
         if not self.encode_objects(item, background.pixels + 0.5, object_step, deadline):
-            # So many boxes overlap that their patches would be refused: a background as good as they need
-            # makes all of them unnecessary.
+            # So many boxes overlap that patches do not serve them: a background as good as they need does.
             fit = RegionFit(image - 0.5, self.model, residual=False, device=self._device)
             whole = whole_measure(item.image, item.regions, target, self._settings.object_psnr)
-            item.background = fit.to_target(whole, 0.0, object_step, deadline).pyramid
-            item.objects = {}
+            better = fit.to_target(whole, 0.0, object_step, deadline)
+            if better.reached or not item.objects:
+                item.background, item.objects = better.pyramid, {}
 
     def encode_objects(self, item: Work, base: Tensor, first_step: float, deadline: Deadline) -> bool:
         """Fill the objects of ``item``, whose background is set.
@@ -92,20 +92,20 @@ class PyramidEncoder:
             deadline: When it has come, no box is fitted again for what others show in it.
 
         Returns:
-            False when the boxes below the target overlap so often that a decoder would refuse their patches.
+            False when the boxes overlap so often that a decoder would refuse their patches, which are left
+            out then, or that some stay below the target for what others show in them.
         """
         target = self._settings.object_psnr
         targets = [target] * len(item.regions)
         for number in range(OVERLAP_ROUNDS):
             if number and deadline.left <= 0:
-                break
+                return True
             shown = base.cpu().clone()
-            if not number and not self._fits(item, shown):
-                return False
-            objects = self._objects(item, shown, targets, first_step, deadline)
+            fits = number > 0 or self._fits(item, shown)
+            objects = self._objects(item, shown, targets, first_step, deadline) if fits else None
+            item.objects = objects or {}
             if objects is None:
                 return False
-            item.objects = objects
             lacking = False
             for index, region in enumerate(item.regions):
                 lack = target - _region_psnr(item.image, shown, region)
@@ -115,8 +115,8 @@ class PyramidEncoder:
                     for i in sharing:
                         targets[i] = max(targets[i], target + lack + OVERLAP_MARGIN_DB)
             if not lacking:
-                break
-        return True
+                return True
+        return False
 
     def _fits(self, item: Work, shown: Tensor) -> bool:
         """Whether a packet may hold patches for all boxes that ``shown`` leaves below the target."""

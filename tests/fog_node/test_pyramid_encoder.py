@@ -218,6 +218,16 @@ def test_boxes_that_overlap_too_often_for_patches_reach_their_targets(boxes):
     assert min(result.object_psnr_db) < 36.5
 
 
+def test_boxes_that_keep_spoiling_each_other_reach_their_targets_without_patches(monkeypatch):
+    monkeypatch.setattr("fog_node.pyramid_encoder.OVERLAP_ROUNDS", 1)
+    rng = np.random.default_rng(3)
+    corners = [(rng.uniform(0, 60), rng.uniform(0, 40)) for _ in range(25)]
+    boxes = [Box(x, y, x + rng.uniform(5, 50), y + rng.uniform(5, 40)) for x, y in corners]
+    result, packet = encoded(frame_of(PICTURE, *boxes))
+    assert result.reached_target
+    assert packet.objects == ()
+
+
 def test_a_referring_frame_whose_patches_would_not_fit_is_sent_as_a_still():
     rgb = picture(360, 640)
     boxes = [Box(2 * n, n, 2 * n + 620, n + 340) for n in range(10)]
