@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,6 +15,10 @@ from common.cli import yield_while_waiting
 from common.images import Rgb
 
 yield_while_waiting()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Read when ultralytics and matplotlib are first imported, so they must be set before any test module is.
 _SETTINGS_DIR = tempfile.mkdtemp(prefix="residual-inr-tests-")
