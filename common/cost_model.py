@@ -19,8 +19,9 @@ Where messages cost more than their payload, m_k and alpha m_k contain the overh
 own frames back as packets counts as one more receiver of them in (2). The validation originals that learners
 fetch add sum v_k to (2) and (3).
 
-Seconds, where the rates were measured, are equation (7) of :mod:`common.timing`; their crossings are those of
-convex piecewise linear functions (:mod:`common.crossings`). docs/planner.md derives all of it.
+Seconds, where the rates were measured, are equation (7) of :mod:`common.planning.timing`; their
+crossings are those of convex piecewise linear functions (:mod:`common.planning.crossings`).
+docs/planner.md derives all of it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from common.checks import check_positive
-from common.crossings import Crossings, SecondsCrossing, ratio_crossing, seconds_crossings
-from common.deployment import DecideBy, Deployment, DeviceLoad, Inbound, Rates
-from common.energy import Energy, NodeEnergy
 from common.errors import ConfigError
-from common.links import Link
-from common.loads import Loads
-from common.node_rates import NodeRates
-from common.plan_words import changes, reason
-from common.stages import strategy_costs
-from common.strategies import Strategy, StrategyCost
+from common.planning.checks import check_positive
+from common.planning.crossings import Crossings, SecondsCrossing, ratio_crossing, seconds_crossings
+from common.planning.deployment import DecideBy, Deployment, DeviceLoad, Inbound, Rates
+from common.planning.energy import Energy, NodeEnergy
+from common.planning.links import Link
+from common.planning.loads import Loads
+from common.planning.node_rates import NodeRates
+from common.planning.stages import strategy_costs
+from common.planning.strategies import Strategy, StrategyCost
+from common.planning.words import changes, reason
 
 __all__ = [
     "Crossings",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from common.links import SHARED_CHANNEL, Link
-from common.node_rates import NodeRates
+from common.planning.links import SHARED_CHANNEL, Link
+from common.planning.node_rates import NodeRates
 from common.wire.messages import Report
 
 __all__ = ["mean", "measured", "measured_link", "measured_node", "uniform_rates"]

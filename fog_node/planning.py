@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.audience import with_audience
 from common.cost_model import Deployment, DeviceLoad, Plan, Rates, Strategy, plan
 from common.errors import ConfigError
-from common.links import Link
+from common.planning.audience import with_audience
+from common.planning.links import Link
 from common.wire.messages import Plan as PlanMessage
 from common.wire.messages import Report
 from fog_node.hysteresis import Hysteresis

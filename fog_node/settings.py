@@ -8,10 +8,10 @@ import pydantic
 from pydantic import Field
 
 from common.config import Settings
-from common.energy_settings import EnergySettings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
+from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
 from common.wire.settings import WireSettings
 from fog_node.encoder_settings import EncoderSettings

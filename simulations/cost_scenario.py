@@ -12,8 +12,8 @@ from pydantic import Field
 
 from common.config import Settings, load_settings, parse_settings
 from common.cost_model import Deployment, DeviceLoad, Link, Rates
-from common.energy_settings import EnergySettings
 from common.errors import ConfigError, UsageError
+from common.planning.energy_settings import EnergySettings
 
 __all__ = ["CostScenario", "RateSettings", "SweptScenario", "load_cost_scenario", "parse_over", "swept"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.links import SHARED_CHANNEL
+from common.planning.links import SHARED_CHANNEL
 from common.wire.messages import Report
 from fog_node.downlinks import Downlinks
 from fog_node.measured import measured_link, measured_node, uniform_rates

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.cost_model import Strategy
-from common.links import SHARED_CHANNEL
+from common.planning.links import SHARED_CHANNEL
 from common.wire.messages import Report
 from fog_node.hysteresis import Hysteresis
 from fog_node.planning import Planner, Tally

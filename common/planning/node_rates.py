@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.checks import check_positive, check_range
 from common.errors import ConfigError
+from common.planning.checks import check_positive, check_range
 
 __all__ = ["NodeRates"]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRates:
-    """Measured rates of a device that learns; None: as the others (:class:`common.deployment.Rates`).
+    """Measured rates of a device that learns; None: as the others' (:class:`.deployment.Rates`).
 
     Attributes:
         decode_frames_per_s: Frames a second that it decodes for training, > 0.

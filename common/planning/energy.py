@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from common.checks import check_range
+from common.planning.checks import check_range
 
 __all__ = ["Energy", "NodeEnergy"]
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from common.deployment import Deployment, DeviceLoad
+from common.planning.deployment import Deployment, DeviceLoad
 
 __all__ = ["Channel", "Loads", "Round", "Slowest"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from common.config import Settings
-from common.energy import Energy, NodeEnergy
+from common.planning.energy import Energy, NodeEnergy
 
 __all__ = ["EnergySettings", "NodeEnergySettings"]
 

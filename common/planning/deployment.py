@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common.checks import LARGEST, check_positive, check_range, check_share
-from common.energy import Energy
 from common.errors import ConfigError
-from common.links import SHARED_CHANNEL, Link
-from common.node_rates import NodeRates
+from common.planning.checks import LARGEST, check_positive, check_range, check_share
+from common.planning.energy import Energy
+from common.planning.links import SHARED_CHANNEL, Link
+from common.planning.node_rates import NodeRates
 
 __all__ = [
     "LARGEST",
@@ -32,7 +32,7 @@ INBOUND_TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """What one device wants of the others; :func:`common.audience.with_audience` computes it.
+    """What one device wants of the others; :func:`common.planning.audience.with_audience` computes it.
 
     Attributes:
         jpeg_bytes: Bytes of the wanted frames as JPEG, >= 0.
@@ -121,8 +121,8 @@ class Rates:
         edge_training_s: Seconds of one round at an edge, >= 0.
         fog_training_s: Seconds of one round at the fog, >= 0; its decoding is contained.
         epochs: Times a round decodes every frame, >= 1.
-        latency_s: As :attr:`common.links.Link.latency_s`.
-        goodput: As :attr:`common.links.Link.goodput`.
+        latency_s: As :attr:`common.planning.links.Link.latency_s`.
+        goodput: As :attr:`common.planning.links.Link.goodput`.
         edge_training_frames_per_s: Frames a second an edge trains on, > 0; instead of ``edge_training_s``.
         fog_training_frames_per_s: The same of the fog, > 0; instead of ``fog_training_s``.
         encode_batch_frames: Frames that the encoders take up together, >= 1: none of them leaves before all.
@@ -262,7 +262,7 @@ class Deployment:
         if not math.isclose(sent, taken, rel_tol=INBOUND_TOLERANCE):
             raise ConfigError(
                 f"the devices want {taken:g} bytes of JPEG, but their receivers are sent {sent:g}; "
-                "let common.audience.with_audience compute both"
+                "let common.planning.audience.with_audience compute both"
             )
 
     def packet_bytes(self, device: DeviceLoad) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from common.strategies import Strategy, StrategyCost
-from common.timing import Line
+from common.planning.strategies import Strategy, StrategyCost
+from common.planning.timing import Line
 
 __all__ = ["Crossings", "SecondsCrossing", "crossing_points", "ratio_crossing", "seconds_crossings"]
 

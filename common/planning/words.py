@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from common.crossings import Crossings, SecondsCrossing
-from common.strategies import Strategy, StrategyCost
+from common.planning.crossings import Crossings, SecondsCrossing
+from common.planning.strategies import Strategy, StrategyCost
 
 __all__ = ["amount", "changes", "reason"]
 

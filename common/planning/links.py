@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from common.checks import check_positive, check_range, check_share
+from common.planning.checks import check_positive, check_range, check_share
 
 __all__ = ["SHARED_CHANNEL", "Link"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.timing import Timing
+from common.planning.timing import Timing
 
 __all__ = ["Strategy", "StrategyCost"]
 

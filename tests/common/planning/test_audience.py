@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.audience import with_audience
 from common.cost_model import Deployment, DeviceLoad, Strategy, plan
 from common.errors import ConfigError
+from common.planning.audience import with_audience
 
 
 def device(name, jpeg=100.0, packets=10.0, frames=5, **more):

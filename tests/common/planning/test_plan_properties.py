@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.audience import with_audience
 from common.cost_model import (
     Deployment,
     DeviceLoad,
@@ -21,6 +20,7 @@ from common.cost_model import (
     plan,
 )
 from common.errors import ConfigError
+from common.planning.audience import with_audience
 
 rate = st.floats(1e3, 1e8)
 links = st.builds(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from common.deployment import DeviceLoad, Inbound
 from common.errors import ConfigError
+from common.planning.deployment import DeviceLoad, Inbound
 
 __all__ = ["with_audience"]
 

@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from common.deployment import Deployment
-from common.energy import Energy
-from common.links import SHARED_CHANNEL
-from common.loads import Channel, Loads, Slowest
-from common.strategies import Strategy, StrategyCost
-from common.timing import Stage, Timing
+from common.planning.deployment import Deployment
+from common.planning.energy import Energy
+from common.planning.links import SHARED_CHANNEL
+from common.planning.loads import Channel, Loads, Slowest
+from common.planning.strategies import Strategy, StrategyCost
+from common.planning.timing import Stage, Timing
 
 __all__ = ["strategy_costs"]
 
 
 def strategy_costs(deployment: Deployment, loads: Loads) -> tuple[StrategyCost, StrategyCost, StrategyCost]:
-    """The cost of each strategy, in the order of :class:`common.strategies.Strategy`."""
+    """The cost of each strategy, in the order of :class:`common.planning.strategies.Strategy`."""
     return _serverless(deployment, loads), _edge(deployment, loads), _fog(deployment, loads)
 
 

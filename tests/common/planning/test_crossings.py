@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.cost_model import Deployment, DeviceLoad, Link, NodeRates, Rates, Strategy, plan
-from common.crossings import crossing_points
+from common.planning.crossings import crossing_points
 
 positive = st.floats(0.01, 100)
 lines = st.lists(st.tuples(st.floats(0, 10), st.floats(-10, 10)), min_size=1, max_size=4)
