@@ -13,7 +13,7 @@ from common.errors import LearningError
 from common.learning.settings import GateSettings
 from common.learning.validation import Evaluation, ImageStatistics
 
-__all__ = ["GateDecision", "decide", "mean_average_precision", "paired_bootstrap"]
+__all__ = ["GateDecision", "decide", "mean_average_precision", "paired_bootstrap", "validation_blocks"]
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 _RECALLS = np.linspace(0, 1, 101)
@@ -62,13 +62,14 @@ def decide(current: Evaluation | None, candidate: Evaluation, settings: GateSett
     if candidate.map50_95 <= 0:
         return GateDecision(False, "not deployed: the new detector has mAP 0", boxes, difference)
     low, high = paired_bootstrap(current, candidate, settings)
+    blocks = int(validation_blocks(candidate, settings).max()) + 1
     deploy = low > -settings.margin
     verdict = "deployed" if deploy else "not deployed"
     reason = (
         f"{verdict}: mAP50-95 {before:.3f} -> {candidate.map50_95:.3f}, the {settings.confidence:.0%} "
         f"interval of the difference [{low:+.3f}, {high:+.3f}] {'lies' if deploy else 'does not lie'} above "
         f"{-settings.margin:+.3f} "
-        f"({boxes} boxes on {len(candidate.images)} images)"
+        f"({boxes} boxes on {len(candidate.images)} images in {blocks} blocks)"
     )
     return GateDecision(deploy, reason, boxes, difference, low, high)
 
@@ -76,7 +77,10 @@ def decide(current: Evaluation | None, candidate: Evaluation, settings: GateSett
 def paired_bootstrap(
     current: Evaluation | None, candidate: Evaluation, settings: GateSettings
 ) -> tuple[float, float]:
-    """Percentile interval of the difference in mAP50-95 over resampled images, the same for both detectors.
+    """Percentile interval of the difference in mAP50-95 over resampled blocks, the same for both detectors.
+
+    A block bootstrap (Kuensch 1989): neighbouring frames are near-duplicates, so images drawn one by one
+    would make the interval too narrow.
 
     Returns:
         (low, high), -1..1.
@@ -86,17 +90,43 @@ def paired_bootstrap(
     """
     if current is not None and not _same_targets(current, candidate):
         raise LearningError("two detectors can only be compared on the same validation images")
-    images = len(candidate.images)
+    blocks = validation_blocks(candidate, settings)
+    count = int(blocks.max()) + 1
     generator = np.random.default_rng(settings.seed)
     new = _scorer(candidate.images)
     old = _scorer(current.images) if current is not None else None
     differences = []
     for _ in range(settings.resamples):
-        counts = np.bincount(generator.integers(0, images, images), minlength=images)
+        counts = np.bincount(generator.integers(0, count, count), minlength=count)[blocks]
         differences.append(new(counts) - (old(counts) if old else 0.0))
     tail = (1 - settings.confidence) / 2
     low, high = np.quantile(differences, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def validation_blocks(evaluation: Evaluation, settings: GateSettings) -> Counts:
+    """The block of each image: frames of one recording that lie ``block_frames`` numbers together.
+
+    Returns:
+        (images,) int64, from 0 without gaps.
+    """
+    images = len(evaluation.images)
+    if not evaluation.places:
+        return np.arange(images)
+    recordings: dict[str, int] = {}
+    owner = np.array([recordings.setdefault(name, len(recordings)) for name, _ in evaluation.places])
+    # Relative to the recording's first: frame numbers are unsigned 64 bit.
+    first: dict[str, int] = {}
+    for name, number in evaluation.places:
+        first[name] = min(number, first.get(name, number))
+    numbers = [number - first[name] for name, number in evaluation.places]
+    length = settings.block_frames
+    while True:
+        keys = np.stack([owner, np.array([number // length for number in numbers])])
+        blocks = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+        if length == 1 or int(blocks.max()) + 1 >= min(settings.min_blocks, images):
+            return blocks.astype(np.int64)
+        length = -(-length // 2)
 
 
 def mean_average_precision(images: Sequence[ImageStatistics], counts: Counts | None = None) -> float:

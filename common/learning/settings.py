@@ -33,9 +33,22 @@ class GateSettings(Settings):
         "interval of (new - current) must lie above minus this",
     )
     confidence: float = Field(
-        0.95, gt=0.5, lt=1.0, description="confidence (0..1) of the two-sided bootstrap interval over images"
+        0.95, gt=0.5, lt=1.0, description="confidence (0..1) of the two-sided bootstrap interval"
     )
-    resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap samples of the validation images")
+    resamples: int = Field(1000, ge=100, le=100_000, description="bootstrap samples of the validation blocks")
+    block_frames: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="consecutive frame numbers of one device that the bootstrap draws together, because "
+        "neighbours are near-duplicates; 1: every image for itself",
+    )
+    min_blocks: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        description="blocks are halved until there are at least this many, or every image is one",
+    )
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the bootstrap, so that a decision can be repeated"
     )

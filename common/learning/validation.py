@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,6 +51,7 @@ class Evaluation:
         map50, map50_95: Mean average precision, 0..1.
         precision, recall: At the confidence of the best F1, 0..1.
         images: Statistics of each image, in the order of the set.
+        places: Sequence and frame number of each image; empty when they have none.
     """
 
     map50: float
@@ -58,6 +59,7 @@ class Evaluation:
     precision: float
     recall: float
     images: tuple[ImageStatistics, ...]
+    places: tuple[tuple[str, int], ...] = ()
 
     @property
     def boxes(self) -> int:
@@ -105,6 +107,17 @@ class ValidationSet:
     def boxes(self) -> int:
         """Labelled boxes in the set."""
         return sum(len(classes) for classes, _ in self.labels)
+
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """The recording (device and epoch) and the frame number of each frame in use.
+
+        Frames without an identity count as one recording, in their order.
+        """
+        identities = [frame.identity for frame in self.frames]
+        return tuple(
+            ("", place) if identity is None else (f"{identity.device}/{identity.epoch}", identity.number)
+            for place, identity in enumerate(identities)
+        )
 
     def batches(self, size: int) -> Iterator[tuple[range, list[Rgb]]]:
         """Indices of at most ``size`` frames and their pixels, until all were given."""
@@ -154,7 +167,8 @@ def evaluate(
                     prepared = validator.preprocess(dict(batch))
                     predictions = validator.postprocess(detector(prepared["img"]))
                     validator.update_metrics(predictions, prepared)
-        return [_summary(validator) for validator in validators]
+        places = validation.places()
+        return [replace(_summary(validator), places=places) for validator in validators]
 
 
 def _labels(frame: Frame, settings: TrainingSettings) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ The daemon tells it of frames, weights and what its trainer process says; it ans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from common.node.learning_messages import (
@@ -146,6 +146,9 @@ class TrainingRounds:
         self._position = 0
         self._told = -1
         self._begun_with = 0
+        self._deployments = 0
+        self._begun_after = 0
+        self._trained: Result | None = None
         self._crashes = 0
         self._not_before = 0.0
         self._received: Received | None = None
@@ -200,7 +203,7 @@ class TrainingRounds:
 
     def decided(self, detector: str | None, *, own: bool, now: float) -> list[TrainingInstruction]:
         """The decision is written down, and this file is the detector in use (None: there is none)."""
-        self._decisions.pop(0)
+        self._deployments += self._decisions.pop(0).deploy
         self._writing = False
         self._detector = detector
         self._own = own
@@ -236,7 +239,8 @@ class TrainingRounds:
         if given_up:
             self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""))
         self._phase, self._told = "idle", -1
-        # Weights whose judgement was cut short are judged again, unless newer ones have come.
+        # Weights whose judgement was cut short are judged again, unless newer ones have come; those of a
+        # round still wait in ``_trained``.
         self._received, self._judging = self._received or self._judging, None
         return self._go(now) if given_up else []
 
@@ -262,7 +266,7 @@ class TrainingRounds:
         instructions: list[TrainingInstruction] = self._adopt(now)
         if self._stopped:
             return instructions
-        wanted = self._received is not None or self._due()
+        wanted = self._received is not None or self._trained is not None or self._due()
         if self._phase == "idle":
             if not wanted or now < self._not_before:
                 return instructions
@@ -275,7 +279,11 @@ class TrainingRounds:
             instructions.append(Tell(Position(self._position)))
         if self._phase != "ready" or self._decisions:
             return instructions
-        if self._received is not None:
+        if self._trained is not None:
+            self._phase = "judging"
+            reason = "trained here while another detector was deployed"
+            instructions.append(Tell(Judge(reason, self._trained.weights, self._detector)))
+        elif self._received is not None:
             self._phase = "judging"
             self._judging, self._received = self._received, None
             reason = "received from the fog"
@@ -283,6 +291,7 @@ class TrainingRounds:
         elif self._due():
             self._phase = "training"
             self._begun_with = self._frames
+            self._begun_after = self._deployments
             self._progress = None
             new = self._frames - self._used
             instructions.append(Tell(Train(f"{new} new frames, {self._frames} in all", self._detector)))
@@ -305,18 +314,29 @@ class TrainingRounds:
         if self._phase == "judging" and self._judging is not None:
             received, self._judging = self._judging, None
             decision = self._of_received(received, result.deploy, result.reason, result.metrics)
+        elif self._phase == "judging" and self._trained is not None:
+            trained, self._trained = self._trained, None
+            decision = self._of_round(replace(result, weights=trained.weights), trained.metrics)
         elif self._phase == "training":
             self._rounds += 1
             self._used = self._begun_with
-            decision = Adopt(
-                result.deploy, "trained", result.weights, result.reason, result.metrics, self._used
-            )
+            deployed = self._deployments + sum(decision.deploy for decision in self._decisions)
+            if deployed > self._begun_after and result.weights:
+                # It was compared with a detector that is no longer in use.
+                self._trained = result
+                self._phase, self._progress, self._crashes = "ready", None, 0
+                return
+            decision = self._of_round(result, {})
         else:
             return
         self._phase = "ready"
         self._crashes = 0
         self._progress = None
         self._decisions.append(decision)
+
+    def _of_round(self, result: Result, figures: Mapping[str, Any]) -> Adopt:
+        metrics = {**figures, **result.metrics}
+        return Adopt(result.deploy, "trained", result.weights, result.reason, metrics, self._used)
 
     def _of_received(
         self, received: Received, deploy: bool, reason: str, metrics: Mapping[str, Any]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ultralytics.utils.metrics import ap_per_class
 
 from common.errors import LearningError
-from common.learning.gate import decide, mean_average_precision, paired_bootstrap
+from common.learning.gate import decide, mean_average_precision, paired_bootstrap, validation_blocks
 from common.learning.settings import GateSettings
 from common.learning.validation import Evaluation, ImageStatistics
 
@@ -129,3 +129,47 @@ def test_pairing_makes_the_interval_narrower_than_the_detectors_own_spread():
     low, high = paired_bootstrap(current, candidate, GATE)
     alone_low, alone_high = paired_bootstrap(None, current, GATE)
     assert high - low < (alone_high - alone_low) / 2
+
+
+def placed(images, places):
+    score = mean_average_precision(images)
+    return Evaluation(score, score, score, score, images, tuple(places))
+
+
+def test_blocks_are_consecutive_frames_of_one_device():
+    images = made_images(1, 8, 0.5)
+    places = [("b", 5), ("a", 99), ("a", 80), ("b", 6), ("a", 180), ("a", 181), ("b", 2**64 - 1), ("a", 81)]
+    gate = GateSettings(block_frames=20, min_blocks=1)
+    blocks = validation_blocks(placed(images, places), gate).tolist()
+    members = {tuple(sorted(places[i] for i in range(8) if blocks[i] == b)) for b in set(blocks)}
+    assert members == {
+        (("a", 80), ("a", 81), ("a", 99)),
+        (("a", 180), ("a", 181)),
+        (("b", 5), ("b", 6)),
+        (("b", 2**64 - 1),),
+    }
+
+
+def test_blocks_are_halved_until_there_are_enough():
+    images = made_images(1, 20, 0.5)
+    one_block = placed(images, [("a", 80 + n) for n in range(20)])
+
+    def count(least):
+        return len(set(validation_blocks(one_block, GateSettings(min_blocks=least)).tolist()))
+
+    assert [count(least) for least in (1, 2, 4, 10, 1000)] == [1, 2, 4, 10, 20]
+
+
+def test_near_duplicates_do_not_narrow_the_interval():
+    current, candidate = made_images(1, 12, 0.5), made_images(2, 12, 0.55)
+    repeated = [[image for image in images for _ in range(20)] for images in (current, candidate)]
+    places = [("a", 100 * (i // 20) + 80 + i % 20) for i in range(240)]
+    alone = paired_bootstrap(evaluation(current), evaluation(candidate), GATE)
+    blocks = paired_bootstrap(*(placed(tuple(images), places) for images in repeated), GATE)
+    images = paired_bootstrap(*(evaluation(tuple(images)) for images in repeated), GATE)
+
+    def width(interval):
+        return interval[1] - interval[0]
+
+    assert width(images) < 0.5 * width(blocks)
+    assert width(blocks) == pytest.approx(width(alone), rel=0.35)

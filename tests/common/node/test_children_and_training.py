@@ -404,9 +404,45 @@ def test_the_end_of_a_round_is_written_after_weights_adopted_meanwhile():
     state = rounds()
     ready(state)
     (first,) = state.weights_received(WEIGHTS, 1.0)
-    assert (first.source, state.said(Result(False, "worse", "w"), 2.0)) == ("received", [])
+    assert (first.source, state.said(Failed("it diverged"), 2.0)) == ("received", [])
     (second,) = state.decided("received", own=False, now=3.0)
     assert second.source == "trained"
+
+
+def test_a_round_is_judged_against_weights_deployed_while_it_ran():
+    state = rounds(detector="old")
+    ready(state)
+    state.weights_received(WEIGHTS, 1.0)
+    state.decided("in use", own=False, now=1.5)
+    (judge,) = tells(state.said(Result(True, "better than the old", "w", {"steps": 9}), 2.0), Judge)
+    assert (judge.weights, judge.current) == ("w", "in use")
+    assert state.phase == "judging"
+    (adopt,) = state.said(Result(False, "worse than the new", "w", {"map50": 0.1}), 3.0)
+    assert (adopt.deploy, adopt.source, adopt.reason) == (False, "trained", "worse than the new")
+    assert adopt.metrics == {"steps": 9, "map50": 0.1}
+    assert state.rounds == 1
+
+
+def test_a_round_waits_for_weights_that_are_being_deployed_before_it_is_judged():
+    state = rounds(detector="old")
+    ready(state)
+    state.weights_received(WEIGHTS, 1.0)
+    assert state.said(Result(True, "better than the old", "w"), 2.0) == []
+    (judge,) = tells(state.decided("in use", own=False, now=3.0), Judge)
+    assert judge.current == "in use"
+    (adopt,) = state.said(Result(True, "better than both", "w"), 4.0)
+    assert (adopt.deploy, adopt.weights, adopt.frames) == (True, "w", 10)
+
+
+def test_the_second_judgement_of_a_round_survives_a_crash_of_the_trainer():
+    state = rounds(detector="old")
+    ready(state)
+    state.weights_received(WEIGHTS, 1.0)
+    state.decided("in use", own=False, now=1.5)
+    state.said(Result(True, "better than the old", "w"), 2.0)
+    state.lost("signal SIGKILL", 3.0, 2.5)
+    assert state.tick(3.0) == [StartTrainer()]
+    assert tells(state.said(Ready(), 4.0), Judge)[0].weights == "w"
 
 
 def test_a_round_that_ends_while_the_node_stops_is_still_written_down():
