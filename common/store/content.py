@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class ContentDatabase(Database):
     Args:
         folder: As of :class:`Database`.
         role: As of :class:`Database`.
-        schema, upgrade: As of :class:`Database`.
+        schema, upgrades: As of :class:`Database`.
         references: SQL that gives a row when one refers to the file of hash ``:digest``.
         settings: As of :class:`Database`.
 
@@ -38,11 +38,11 @@ class ContentDatabase(Database):
         folder: Path,
         role: Role | None,
         schema: str = "",
-        upgrade: str = "",
+        upgrades: Sequence[str] = (),
         references: str = "",
         settings: StoreSettings | None = None,
     ) -> None:
-        super().__init__(folder, role, schema, upgrade, settings)
+        super().__init__(folder, role, schema, upgrades, settings)
         self._references = references
         self._written: list[bytes] = []
         try:

@@ -5,9 +5,9 @@
 Every method that writes has committed to disk (fsync) when it returns, and has changed nothing
 when it raises. Methods may be called from any thread: a lock serialises them. What a node tells of
 itself (ids, positions, counts) is held in memory, so that asking for it waits for no other call:
-``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``inbox_position``,
-``count``, ``waiting_packets``, ``original_count`` and ``outbox_state`` at an edge. One process at a
-time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
+``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``positions``,
+``inbox_position``, ``count``, ``waiting_packets``, ``original_count`` and ``outbox_state`` at an
+edge. One process at a time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
 
 Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works
 again once there is room), ``StoreCorruptError`` (a record does not match its checksum) and
@@ -320,12 +320,17 @@ class EdgeStore(Closable, Protocol):
 
     @property
     def log_id(self) -> int | None:
-        """Id of the fog's log that ``position`` belongs to; None before the first."""
+        """Id of the log that was followed last; None before the first."""
         ...
 
     @property
     def position(self) -> int:
-        """Position of the fog's log up to which this edge holds what it subscribed to."""
+        """Position of that log up to which this edge holds what it subscribed to."""
+        ...
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Position in each log that was ever followed, by the log's id: several fogs, several logs."""
         ...
 
     @property
@@ -334,17 +339,18 @@ class EdgeStore(Closable, Protocol):
         ...
 
     def follow(self, log_id: int) -> int:
-        """Follow this log; another log than before starts at position 0.
+        """Follow this log beside those before it; each keeps its position, a new one starts at 0.
 
         Returns:
             The position to pull after.
         """
         ...
 
-    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+    def apply(self, records: Sequence[Record], position: int, log_id: int | None = None) -> ApplyResult:
         """Store records and this edge's position in one transaction.
 
-        A record is stored once by (device, epoch, number, kind). A packet whose keyframe is not here waits:
+        A record is stored once by (device, epoch, number, kind); one that another log brought before, in
+        whatever encoding, is a duplicate. A packet whose keyframe is not here waits:
         it is stored, but ``records`` and the trainer's view leave it out until the keyframe has come, as a
         record or by ``store_keyframe``; then it is the newest of this edge's own sequence.
 
@@ -352,6 +358,7 @@ class EdgeStore(Closable, Protocol):
             records: Large ones (payload None) must have been adopted or held before.
             position: The fog's log position reached with them; may pass the last record's. A
                 smaller one than the present is ignored.
+            log_id: The log that they are of; None: the one followed last.
 
         Raises:
             StoreError: A large payload is not here, or bytes do not match their digest.
@@ -375,8 +382,13 @@ class EdgeStore(Closable, Protocol):
         """Folder for files being received, on the same file system as the store."""
         ...
 
-    def wanted_originals(self, limit: int) -> list[Original]:
-        """Originals of labelled validation packets that are not here, newest first."""
+    def wanted_originals(self, limit: int, log_id: int | None = None) -> list[Original]:
+        """Originals of labelled validation packets that are not here, newest first.
+
+        Args:
+            limit: At most this many.
+            log_id: Only of packets that this log brought; None for all.
+        """
         ...
 
     def store_original(self, digest: bytes, image: bytes) -> None:
@@ -391,8 +403,8 @@ class EdgeStore(Closable, Protocol):
         """Originals that were fetched and are held."""
         ...
 
-    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
-        """Keyframes that stored packets wait for, those of the newest packets first."""
+    def wanted_keyframes(self, limit: int, log_id: int | None = None) -> list[Keyframe]:
+        """Keyframes that stored packets wait for, those of the newest packets first; as above."""
         ...
 
     def store_keyframe(self, digest: bytes, packet: bytes) -> int:

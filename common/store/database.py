@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,7 @@ from common.store.settings import StoreSettings
 
 __all__ = ["DATABASE_NAME", "SCHEMA_VERSION", "Database", "Role"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the tables, kept in the database's ``user_version``; a newer one is refused."""
 
 DATABASE_NAME = "store.sqlite3"
@@ -48,7 +48,7 @@ class Database:
         folder: The store's folder; made when missing, unless read-only.
         role: What kind of store it is; None takes what is there.
         schema: SQL that creates the tables, beside ``state``, of version 1.
-        upgrade: SQL that makes version 2 of version 1; also applied to a new database.
+        upgrades: SQL that makes version 2 of version 1, then 3 of 2 and so on; a new database takes all.
         settings: Bounds; None opens an existing store for reading beside its writer.
 
     Raises:
@@ -61,7 +61,7 @@ class Database:
         folder: Path,
         role: Role | None,
         schema: str = "",
-        upgrade: str = "",
+        upgrades: Sequence[str] = (),
         settings: StoreSettings | None = None,
     ) -> None:
         self.folder = folder
@@ -73,12 +73,12 @@ class Database:
             if settings is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock_file = _lock(folder)
-            self._open(role, schema, upgrade)
+            self._open(role, schema, upgrades)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, role: Role | None, schema: str, upgrade: str) -> None:
+    def _open(self, role: Role | None, schema: str, upgrades: Sequence[str]) -> None:
         path = self.folder / DATABASE_NAME
         writable = self._settings is not None
         if not writable and not path.is_file():
@@ -124,6 +124,7 @@ class Database:
                 connection.execute(f"PRAGMA max_page_count = {pages}")
             if version < SCHEMA_VERSION:
                 create = f"{STATE_SCHEMA} {schema}" if fresh else ""
+                upgrade = " ".join(upgrades[max(version, 1) - 1 :])
                 connection.executescript(
                     f"BEGIN IMMEDIATE; {create} {upgrade} "
                     f"PRAGMA application_id = {APPLICATION_IDS[self.role]}; "

@@ -7,7 +7,7 @@ import json
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from common.errors import StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
 from common.store.contract import Closable, TrainingView
 from common.store.memory_view import MemoryTrainingView
-from common.store.records import ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
+from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
 from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
 from common.store.settings import EdgeStoreSettings
 
@@ -52,11 +52,11 @@ class MemoryEdgeStore(Closable):
         self._inbox: list[Record] = []
         self._waiting: list[Record] = []
         self._keyframes: dict[bytes, bytes] = {}
-        self._index: dict[tuple[FrameIdentity, RecordKind], bytes] = {}
+        self._index: dict[tuple[FrameIdentity, RecordKind], tuple[bytes, int]] = {}
         self._blobs: dict[bytes, bytes] = {}
         self._fetched: dict[bytes, bytes] = {}
         self._log_id: int | None = None
-        self._position = 0
+        self._positions: dict[int, int] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="residual-inr-incoming-")
         self._closed = False
 
@@ -161,13 +161,18 @@ class MemoryEdgeStore(Closable):
 
     @property
     def log_id(self) -> int | None:
-        """Id of the log that is followed."""
+        """Id of the log that was followed last."""
         return self._log_id
 
     @property
     def position(self) -> int:
-        """Position of the fog's log reached."""
-        return self._position
+        """Position reached in the log that was followed last."""
+        return self._positions.get(self._log_id or NO_LOG, 0)
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Position reached in each log, by its id."""
+        return dict(self._positions)
 
     @property
     def inbox_position(self) -> int:
@@ -177,25 +182,25 @@ class MemoryEdgeStore(Closable):
     def follow(self, log_id: int) -> int:
         """Follow this log."""
         with self._open():
-            if self._log_id != log_id:
-                self._log_id, self._position = log_id, 0
-            return self._position
+            self._log_id = log_id
+            return self._positions.setdefault(log_id, 0)
 
-    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+    def apply(self, records: Sequence[Record], position: int, log_id: int | None = None) -> ApplyResult:
         """Store records and this edge's position, all or nothing."""
+        log = (self._log_id or NO_LOG) if log_id is None else log_id
         conflicts: list[FrameIdentity] = []
         new: dict[tuple[FrameIdentity, RecordKind], Record] = {}
         with self._open():
             for record in records:
                 key = (record.identity, record.kind)
-                held = new[key].digest if key in new else self._index.get(key)
+                held = (new[key].digest, log) if key in new else self._index.get(key)
                 if held is None:
                     new[key] = self._checked(record)
-                elif held != record.digest:
+                elif held[0] != record.digest and held[1] == log:
                     conflicts.append(record.identity)
             waiting = 0
             for key, record in new.items():
-                self._index[key] = record.digest
+                self._index[key] = (record.digest, log)
                 packet = record.kind is RecordKind.PACKET
                 keyframe = keyframe_of(record.meta) if packet else None
                 if keyframe is None or self._has_packet(keyframe.digest):
@@ -205,7 +210,7 @@ class MemoryEdgeStore(Closable):
                     waiting += 1
                 if packet:
                     self._free(record.digest)
-            self._position = max(self._position, position)
+            self._positions[log] = max(self._positions.get(log, 0), position)
         return ApplyResult(len(new), len(records) - len(new) - len(conflicts), tuple(conflicts), waiting)
 
     def _has_packet(self, digest: bytes) -> bool:
@@ -258,12 +263,15 @@ class MemoryEdgeStore(Closable):
         """Folder for files being received."""
         return Path(self._folder.name)
 
-    def wanted_originals(self, limit: int) -> list[Original]:
+    def _of_log(self, record: Record, log_id: int | None) -> bool:
+        return log_id is None or self._index[record.identity, record.kind][1] == log_id
+
+    def wanted_originals(self, limit: int, log_id: int | None = None) -> list[Original]:
         """Originals of labelled validation packets that are not here."""
         wanted: dict[bytes, Original] = {}
         with self._open():
             own = {item.frame.digest for item in self._outbox if item.kept}
-            for record in reversed(self._held()):
+            for record in reversed([record for record in self._held() if self._of_log(record, log_id)]):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
                 if source and source.digest not in own and source.digest not in self._fetched:
                     wanted.setdefault(source.digest, Original(source.digest, source.size))
@@ -280,10 +288,11 @@ class MemoryEdgeStore(Closable):
         """Originals that were fetched and are held."""
         return len(self._fetched)
 
-    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
+    def wanted_keyframes(self, limit: int, log_id: int | None = None) -> list[Keyframe]:
         """Keyframes that stored packets wait for."""
         with self._open():
-            wanted = [keyframe_of(record.meta) for record in reversed(self._waiting)]
+            waiting = [record for record in reversed(self._waiting) if self._of_log(record, log_id)]
+            wanted = [keyframe_of(record.meta) for record in waiting]
         return list(dict.fromkeys(keyframe for keyframe in wanted if keyframe is not None))[:limit]
 
     def store_keyframe(self, digest: bytes, packet: bytes) -> int:

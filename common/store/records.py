@@ -11,6 +11,7 @@ from common.frame import Frame, FrameIdentity, content_digest
 
 __all__ = [
     "INLINE_LIMIT_BYTES",
+    "NO_LOG",
     "ApplyResult",
     "CommitOutcome",
     "Keyframe",
@@ -24,6 +25,9 @@ __all__ = [
 
 INLINE_LIMIT_BYTES = 100_000
 """Payloads above this many bytes are files named by content hash and travel in chunks."""
+
+NO_LOG = 0
+"""Id of the log that records belong to which an edge applies before it follows any."""
 
 
 class RecordKind(enum.StrEnum):

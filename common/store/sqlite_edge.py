@@ -1,4 +1,4 @@
-"""The edge's store in SQLite: an outbox of recorded frames and an inbox of the fog's records."""
+"""The edge's store in SQLite: an outbox of recorded frames and an inbox of the fogs' records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
 from common.store.settings import EdgeStoreSettings
-from common.store.sqlite_inbox import INBOX_SCHEMA, INBOX_UPGRADE, SqliteInbox
+from common.store.sqlite_inbox import INBOX_SCHEMA, INBOX_UPGRADES, SqliteInbox
 from common.store.sqlite_outbox import OUTBOX_SCHEMA, SqliteOutbox
 from common.store.sqlite_view import SqliteTrainingView
 
@@ -44,7 +44,7 @@ class SqliteEdgeStore(SqliteOutbox, SqliteInbox, Closable):
     def __init__(self, folder: Path, device: str, settings: EdgeStoreSettings | None = None) -> None:
         settings = settings or EdgeStoreSettings()
         schema = OUTBOX_SCHEMA + INBOX_SCHEMA
-        database = ContentDatabase(folder, "edge", schema, INBOX_UPGRADE, FILE_REFERENCES, settings)
+        database = ContentDatabase(folder, "edge", schema, INBOX_UPGRADES, FILE_REFERENCES, settings)
         self._database = database
         with database.opening(self._has_row):
             SqliteOutbox.__init__(self, database, device, settings)

@@ -63,10 +63,14 @@ CREATE INDEX log_kind ON log (kind, position);
 CREATE INDEX log_digest ON log (digest);
 """
 
-UPGRADE = """
-ALTER TABLE log ADD COLUMN keyframe BLOB;
-CREATE INDEX log_keyframe ON log (keyframe, position) WHERE keyframe IS NOT NULL;
-"""
+UPGRADES = (
+    """
+    ALTER TABLE log ADD COLUMN keyframe BLOB;
+    CREATE INDEX log_keyframe ON log (keyframe, position) WHERE keyframe IS NOT NULL;
+    """,
+    # Version 3 changed the edge's tables only.
+    "",
+)
 
 FILE_REFERENCES = """
 SELECT 1 FROM frames WHERE digest = :digest AND kept = 1 AND image IS NULL
@@ -92,7 +96,7 @@ class SqliteFogStore(Closable):
 
     def __init__(self, folder: Path, settings: FogStoreSettings | None = None) -> None:
         self._settings = settings or FogStoreSettings()
-        self._database = ContentDatabase(folder, "fog", SCHEMA, UPGRADE, FILE_REFERENCES, self._settings)
+        self._database = ContentDatabase(folder, "fog", SCHEMA, UPGRADES, FILE_REFERENCES, self._settings)
         with self._database.opening() as connection:
             if self._database.state("log_id") is None:
                 self._database.set_state("log_id", signed(secrets.randbits(64)))

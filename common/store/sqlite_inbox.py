@@ -1,20 +1,20 @@
-"""The inbox of an edge's store in SQLite: the fog's records and the originals fetched for them."""
+"""The inbox of an edge's store in SQLite: the fogs' records and the originals fetched for them."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from common.errors import StoreError
 from common.frame import FrameIdentity, content_digest
 from common.store.content import ContentDatabase
 from common.store.log_rows import LOG_COLUMNS, log_row, record_of
-from common.store.records import ApplyResult, Keyframe, Original, Record, RecordKind
+from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, Record, RecordKind
 from common.store.rows import keyframe_of, signed, source_frame, unsigned
 
-__all__ = ["INBOX_SCHEMA", "INBOX_UPGRADE", "SqliteInbox"]
+__all__ = ["INBOX_SCHEMA", "INBOX_UPGRADES", "SqliteInbox"]
 
 INBOX_SCHEMA = """
 CREATE TABLE inbox (
@@ -32,18 +32,28 @@ CREATE TABLE originals (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, image BL
 """
 """Tables of the inbox."""
 
-INBOX_UPGRADE = """
-ALTER TABLE inbox ADD COLUMN keyframe BLOB;
-ALTER TABLE inbox ADD COLUMN keyframe_size INTEGER;
-ALTER TABLE inbox ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX inbox_waiting ON inbox (keyframe, sequence) WHERE waiting = 1;
-CREATE TABLE keyframes (digest BLOB PRIMARY KEY, size INTEGER, packet BLOB);
-"""
-"""Columns and tables of schema version 2: keyframes, and packets that wait for them."""
+INBOX_UPGRADES = (
+    """
+    ALTER TABLE inbox ADD COLUMN keyframe BLOB;
+    ALTER TABLE inbox ADD COLUMN keyframe_size INTEGER;
+    ALTER TABLE inbox ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX inbox_waiting ON inbox (keyframe, sequence) WHERE waiting = 1;
+    CREATE TABLE keyframes (digest BLOB PRIMARY KEY, size INTEGER, packet BLOB);
+    """,
+    """
+    CREATE TABLE logs (log_id INTEGER PRIMARY KEY, position INTEGER NOT NULL);
+    INSERT INTO logs SELECT value, coalesce((SELECT value FROM state WHERE key = 'position'), 0)
+        FROM state WHERE key = 'log_id';
+    DELETE FROM state WHERE key = 'position';
+    ALTER TABLE inbox ADD COLUMN log INTEGER;
+    UPDATE inbox SET log = (SELECT value FROM state WHERE key = 'log_id');
+    """,
+)
+"""Version 2: keyframes, and packets that wait for them. Version 3: a position for each of several logs."""
 
 
 class SqliteInbox:
-    """The half of :class:`common.store.contract.EdgeStore` that follows the fog's log.
+    """The half of :class:`common.store.contract.EdgeStore` that follows the fogs' logs.
 
     Args:
         database: With the tables of ``INBOX_SCHEMA`` and, for originals that need no fetching, the outbox.
@@ -54,12 +64,13 @@ class SqliteInbox:
         # What a node asks for all the time is held in memory: the answer waits for no disk.
         log_id = database.state("log_id")
         self._log_id = None if log_id is None else unsigned(log_id)
-        self._position = database.state("position") or 0
         with database.reading() as connection:
+            logs = connection.execute("SELECT log_id, position FROM logs").fetchall()
             newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
             counts = connection.execute("SELECT kind, count(*) FROM inbox GROUP BY kind").fetchall()
             originals = connection.execute("SELECT count(*) FROM originals").fetchone()
             waiting = connection.execute("SELECT count(*) FROM inbox WHERE waiting = 1").fetchone()
+        self._positions = {unsigned(int(log)): int(position) for log, position in logs}
         self._inbox_position = int(newest[0])
         self._counts = Counter({RecordKind(kind): int(count) for kind, count in counts})
         self._originals = int(originals[0])
@@ -67,13 +78,18 @@ class SqliteInbox:
 
     @property
     def log_id(self) -> int | None:
-        """Id of the log that is followed."""
+        """Id of the log that was followed last."""
         return self._log_id
 
     @property
     def position(self) -> int:
-        """Position of the fog's log reached."""
-        return self._position
+        """Position reached in the log that was followed last."""
+        return self._positions.get(self._log_id or NO_LOG, 0)
+
+    @property
+    def positions(self) -> Mapping[int, int]:
+        """Position reached in each log, by its id."""
+        return dict(self._positions)
 
     @property
     def inbox_position(self) -> int:
@@ -83,15 +99,20 @@ class SqliteInbox:
     def follow(self, log_id: int) -> int:
         """Follow this log."""
         with self._database.lock:
-            if self._log_id != log_id:
-                with self._database.transaction():
+            if self._log_id != log_id or log_id not in self._positions:
+                with self._database.transaction() as connection:
                     self._database.set_state("log_id", signed(log_id))
-                    self._database.set_state("position", 0)
-                self._log_id, self._position = log_id, 0
-            return self._position
+                    connection.execute(
+                        "INSERT INTO logs (log_id, position) VALUES (?, 0) ON CONFLICT DO NOTHING",
+                        (signed(log_id),),
+                    )
+                self._log_id = log_id
+                self._positions.setdefault(log_id, 0)
+            return self._positions[log_id]
 
-    def apply(self, records: Sequence[Record], position: int) -> ApplyResult:
+    def apply(self, records: Sequence[Record], position: int, log_id: int | None = None) -> ApplyResult:
         """Store records and this edge's position in one transaction."""
+        log = (self._log_id or NO_LOG) if log_id is None else log_id
         stored: list[RecordKind] = []
         newest = duplicates = waiting = freed = 0
         conflicts: list[FrameIdentity] = []
@@ -99,34 +120,41 @@ class SqliteInbox:
             with self._database.writing() as connection:
                 self._database.require_room(sum(len(r.payload or b"") for r in records))
                 for record in records:
-                    digest = self._held(connection, record)
-                    if digest is None:
-                        newest, waits = self._insert(connection, record)
+                    held = self._held(connection, record)
+                    if held is None:
+                        newest, waits = self._insert(connection, record, log)
                         stored.append(record.kind)
                         waiting += waits
                         if record.kind is RecordKind.PACKET and self._waiting + waiting > freed:
                             count, newest = self._free(connection, record.digest, newest)
                             freed += count
-                    elif digest == record.digest:
+                    elif held[0] == record.digest or held[1] != log:
+                        # Two fogs may have encoded one frame, each in its own way: the first one stays.
                         duplicates += 1
                     else:
                         conflicts.append(record.identity)
-                if position > self._position:
-                    self._database.set_state("position", position)
-            self._position = max(self._position, position)
+                if position > self._positions.get(log, 0):
+                    connection.execute(
+                        "INSERT INTO logs (log_id, position) VALUES (?, ?) "
+                        "ON CONFLICT (log_id) DO UPDATE SET position = excluded.position",
+                        (signed(log), position),
+                    )
+            self._positions[log] = max(self._positions.get(log, 0), position)
             self._inbox_position = max(self._inbox_position, newest)
             self._counts.update(stored)
             self._waiting += waiting - freed
         return ApplyResult(len(stored), duplicates, tuple(conflicts), waiting)
 
-    def _held(self, connection: sqlite3.Connection, record: Record) -> bytes | None:
+    def _held(self, connection: sqlite3.Connection, record: Record) -> tuple[bytes, int] | None:
+        """Digest and log of what is stored under this identity."""
         row = connection.execute(
-            "SELECT digest FROM inbox WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+            "SELECT digest, coalesce(log, 0) FROM inbox "
+            "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
             (record.device, signed(record.epoch), signed(record.number), record.kind.value),
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else (bytes(row[0]), unsigned(int(row[1])))
 
-    def _insert(self, connection: sqlite3.Connection, record: Record) -> tuple[int, bool]:
+    def _insert(self, connection: sqlite3.Connection, record: Record, log: int) -> tuple[int, bool]:
         """Store a record; its place in this edge's own sequence, and whether it waits for its keyframe."""
         if record.payload is None:
             if self._database.blobs.size(record.digest) != record.size:
@@ -143,7 +171,7 @@ class SqliteInbox:
         waits = keyframe is not None and not self._has_packet(connection, keyframe.digest)
         cursor = connection.execute(
             f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, keyframe, "
-            "keyframe_size, waiting, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "keyframe_size, waiting, log, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *row,
                 source and source.digest,
@@ -151,6 +179,7 @@ class SqliteInbox:
                 keyframe and keyframe.digest,
                 keyframe and keyframe.size,
                 int(waits),
+                signed(log),
                 inline,
             ),
         )
@@ -178,13 +207,13 @@ class SqliteInbox:
             )
         return len(rows), newest + len(rows)
 
-    def wanted_keyframes(self, limit: int) -> list[Keyframe]:
+    def wanted_keyframes(self, limit: int, log_id: int | None = None) -> list[Keyframe]:
         """Keyframes that stored packets wait for."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT keyframe, keyframe_size, max(sequence) AS newest FROM inbox WHERE waiting = 1 "
-                "GROUP BY keyframe ORDER BY newest DESC LIMIT ?",
-                (limit,),
+                "AND (:log IS NULL OR log = :log) GROUP BY keyframe ORDER BY newest DESC LIMIT :limit",
+                {"limit": limit, "log": None if log_id is None else signed(log_id)},
             ).fetchall()
         return [Keyframe(bytes(row[0]), int(row[1])) for row in rows]
 
@@ -210,16 +239,16 @@ class SqliteInbox:
         """How many stored packets wait for their keyframe."""
         return self._waiting
 
-    def wanted_originals(self, limit: int) -> list[Original]:
+    def wanted_originals(self, limit: int, log_id: int | None = None) -> list[Original]:
         """Originals of labelled validation packets that are not here."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT source_digest, source_size, max(sequence) AS newest FROM inbox i "
-                "WHERE source_digest IS NOT NULL "
+                "WHERE source_digest IS NOT NULL AND (:log IS NULL OR log = :log) "
                 "AND NOT EXISTS (SELECT 1 FROM originals o WHERE o.digest = i.source_digest) "
                 "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest AND f.kept = 1) "
-                "GROUP BY source_digest ORDER BY newest DESC LIMIT ?",
-                (limit,),
+                "GROUP BY source_digest ORDER BY newest DESC LIMIT :limit",
+                {"limit": limit, "log": None if log_id is None else signed(log_id)},
             ).fetchall()
         return [Original(bytes(row[0]), int(row[1])) for row in rows]
 

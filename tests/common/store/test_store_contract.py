@@ -541,6 +541,34 @@ class TestInbox:
         assert edge.apply([record(1)], 1).duplicates == 1
         assert edge.count(RecordKind.PACKET) == 1
 
+    def test_each_log_has_a_position_of_its_own(self, edge):
+        for log in (1, LAST):
+            assert edge.follow(log) == 0
+        edge.apply([record(5)], 5, 1)
+        edge.apply([record(2)], 2, LAST)
+        edge.apply([], 1, LAST)
+        assert edge.positions == {1: 5, LAST: 2}
+        assert [edge.follow(log) for log in (1, LAST)] == [5, 2]
+        assert (edge.log_id, edge.position) == (LAST, 2)
+
+    def test_a_frame_that_two_fogs_encoded_is_stored_once_as_it_came_first(self, edge):
+        edge.follow(1)
+        edge.follow(2)
+        edge.apply([record(1)], 1, 1)
+        other = edge.apply([record(4, number=1, payload=b"encoded there too")], 4, 2)
+        assert (other.applied, other.duplicates, other.conflicts) == (0, 1, ())
+        assert edge.training_view().packets_after(0, 10) == [(1, b"packet")]
+        assert edge.positions == {1: 1, 2: 4}
+
+    def test_originals_are_wanted_of_the_log_whose_record_names_them(self, edge):
+        originals = [frame(n, device=OTHER, validation=True) for n in range(2)]
+        for log, original in zip((1, LAST), originals, strict=True):
+            edge.follow(log)
+            edge.apply([record(7, number=log, meta=source_meta(original))], 7, log)
+        for log, original in zip((1, LAST), originals, strict=True):
+            assert [entry.digest for entry in edge.wanted_originals(10, log)] == [original.digest]
+        assert len(edge.wanted_originals(10)) == 2
+
     def test_a_large_payload_is_adopted_from_a_file_before_its_record(self, edge):
         weights = image("weights", INLINE_LIMIT_BYTES + 1)
         large = dataclasses.replace(
@@ -709,6 +737,13 @@ class TestKeyframes:
         wanted = [content_digest(name) for name in (b"b", b"c", b"a")]
         assert [entry.digest for entry in edge.wanted_keyframes(10)] == wanted
         assert len(edge.wanted_keyframes(2)) == 2
+
+    def test_keyframes_are_wanted_of_the_log_whose_packets_wait_for_them(self, edge):
+        for log, name in ((1, b"a"), (LAST, b"b")):
+            edge.follow(log)
+            edge.apply([record(3, number=log, payload=name * 2, meta=needing(name))], 3, log)
+        for log, name in ((1, b"a"), (LAST, b"b")):
+            assert [entry.digest for entry in edge.wanted_keyframes(10, log)] == [content_digest(name)]
 
     @pytest.mark.parametrize(
         "entry",
