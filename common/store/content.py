@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.store.blobs import BlobFolder
-from common.store.database import Database, Role
+from common.store.database import Database
 from common.store.records import INLINE_LIMIT_BYTES
 from common.store.rows import verified
+from common.store.schema import Role
 from common.store.settings import StoreSettings
 
 __all__ = ["ContentDatabase"]
@@ -22,7 +23,6 @@ class ContentDatabase(Database):
     Args:
         folder: As of :class:`Database`.
         role: As of :class:`Database`.
-        schema, upgrades: As of :class:`Database`.
         references: SQL that gives a row when one refers to the file of hash ``:digest``.
         settings: As of :class:`Database`.
 
@@ -37,12 +37,10 @@ class ContentDatabase(Database):
         self,
         folder: Path,
         role: Role | None,
-        schema: str = "",
-        upgrades: Sequence[str] = (),
         references: str = "",
         settings: StoreSettings | None = None,
     ) -> None:
-        super().__init__(folder, role, schema, upgrades, settings)
+        super().__init__(folder, role, settings)
         self._references = references
         self._written: list[bytes] = []
         try:

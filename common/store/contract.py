@@ -7,7 +7,8 @@ when it raises. Methods may be called from any thread: a lock serialises them. W
 itself (ids, positions, counts) is held in memory, so that asking for it waits for no other call:
 ``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``positions``,
 ``inbox_position``, ``count``, ``waiting_packets``, ``original_count`` and ``outbox_state`` at an
-edge. One process at a time may hold a store open for writing; any number may open a :class:`TrainingView` meanwhile.
+edge. One process at a time may hold a store open for writing; any number may open a
+:class:`TrainingView` meanwhile.
 
 Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works
 again once there is room), ``StoreCorruptError`` (a record does not match its checksum) and

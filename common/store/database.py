@@ -6,18 +6,17 @@ import fcntl
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from common.errors import StoreCorruptError, StoreError, StoreFullError
+from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
 from common.store.settings import StoreSettings
 
-__all__ = ["DATABASE_NAME", "SCHEMA_VERSION", "Database", "Role"]
-
-SCHEMA_VERSION = 3
-"""Version of the tables, kept in the database's ``user_version``; a newer one is refused."""
+__all__ = ["DATABASE_NAME", "Database"]
 
 DATABASE_NAME = "store.sqlite3"
 """File name inside the store's folder."""
@@ -31,15 +30,6 @@ PAGE_BYTES = 4096
 JOURNAL_LIMIT_BYTES = 64 << 20
 """The write-ahead log is cut back to this after a checkpoint."""
 
-STATE_SCHEMA = "CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
-"""The table of numbers that every store keeps, see :meth:`Database.state`."""
-
-Role = str
-"""``fog`` or ``edge``."""
-
-APPLICATION_IDS: dict[Role, int] = {"fog": 0x52494E46, "edge": 0x52494E45}
-"""SQLite ``application_id`` of each role ("RINF", "RINE"): a store is never opened as the other."""
-
 
 class Database:
     """A connection shared by the threads of one process.
@@ -47,8 +37,6 @@ class Database:
     Args:
         folder: The store's folder; made when missing, unless read-only.
         role: What kind of store it is; None takes what is there.
-        schema: SQL that creates the tables, beside ``state``, of version 1.
-        upgrades: SQL that makes version 2 of version 1, then 3 of 2 and so on; a new database takes all.
         settings: Bounds; None opens an existing store for reading beside its writer.
 
     Raises:
@@ -60,8 +48,6 @@ class Database:
         self,
         folder: Path,
         role: Role | None,
-        schema: str = "",
-        upgrades: Sequence[str] = (),
         settings: StoreSettings | None = None,
     ) -> None:
         self.folder = folder
@@ -73,12 +59,12 @@ class Database:
             if settings is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock_file = _lock(folder)
-            self._open(role, schema, upgrades)
+            self._open(role)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, role: Role | None, schema: str, upgrades: Sequence[str]) -> None:
+    def _open(self, role: Role | None) -> None:
         path = self.folder / DATABASE_NAME
         writable = self._settings is not None
         if not writable and not path.is_file():
@@ -94,21 +80,22 @@ class Database:
             self._connection = connection
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             found = int(connection.execute("PRAGMA application_id").fetchone()[0])
-            if version > SCHEMA_VERSION:
-                raise StoreError(
-                    f"store {path} has schema version {version}, newer than {SCHEMA_VERSION} which is "
-                    f"understood here; update this program or use another folder"
-                )
             fresh = version == 0
             known = {number: name for name, number in APPLICATION_IDS.items()}.get(found)
             if not fresh and (known is None or (role is not None and known != role)):
                 owner = "an edge" if role == "edge" else "a fog"
                 raise StoreError(f"{path} is not the store of {owner}; use another folder")
             self.role: Role = role or known or ""
+            newest = len(SCHEMAS.get(self.role, ()))
+            if version > newest:
+                raise StoreError(
+                    f"store {path} has schema version {version}, newer than {newest} which is "
+                    f"understood here; update this program or use another folder"
+                )
             if self._settings is None:
                 if fresh:
                     raise StoreError(f"store {path} is empty; start the node that keeps it first")
-                if version < SCHEMA_VERSION:
+                if version < newest:
                     raise StoreError(
                         f"store {path} was written by an older program; start the node that keeps it first"
                     )
@@ -122,13 +109,12 @@ class Database:
             if self._settings.max_database_bytes is not None:
                 pages = self._settings.max_database_bytes // PAGE_BYTES
                 connection.execute(f"PRAGMA max_page_count = {pages}")
-            if version < SCHEMA_VERSION:
-                create = f"{STATE_SCHEMA} {schema}" if fresh else ""
-                upgrade = " ".join(upgrades[max(version, 1) - 1 :])
+            if version < newest:
+                steps = " ".join(SCHEMAS[self.role][version:]).replace(":now", str(int(time.time())))
+                # One transaction: a kill in the middle leaves the version before; the next start repeats it.
                 connection.executescript(
-                    f"BEGIN IMMEDIATE; {create} {upgrade} "
-                    f"PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
-                    f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                    f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
+                    f"PRAGMA user_version = {newest}; COMMIT;"
                 )
 
     @property

@@ -7,8 +7,8 @@ from pathlib import Path
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
 from common.store.settings import EdgeStoreSettings
-from common.store.sqlite_inbox import INBOX_SCHEMA, INBOX_UPGRADES, SqliteInbox
-from common.store.sqlite_outbox import OUTBOX_SCHEMA, SqliteOutbox
+from common.store.sqlite_inbox import SqliteInbox
+from common.store.sqlite_outbox import SqliteOutbox
 from common.store.sqlite_view import SqliteTrainingView
 
 __all__ = ["SqliteEdgeStore"]
@@ -43,8 +43,7 @@ class SqliteEdgeStore(SqliteOutbox, SqliteInbox, Closable):
 
     def __init__(self, folder: Path, device: str, settings: EdgeStoreSettings | None = None) -> None:
         settings = settings or EdgeStoreSettings()
-        schema = OUTBOX_SCHEMA + INBOX_SCHEMA
-        database = ContentDatabase(folder, "edge", schema, INBOX_UPGRADES, FILE_REFERENCES, settings)
+        database = ContentDatabase(folder, "edge", FILE_REFERENCES, settings)
         self._database = database
         with database.opening(self._has_row):
             SqliteOutbox.__init__(self, database, device, settings)

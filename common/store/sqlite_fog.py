@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,38 +41,6 @@ from common.store.sqlite_view import SqliteTrainingView
 
 __all__ = ["SqliteFogStore"]
 
-SCHEMA = """
-CREATE TABLE frames (
-    arrival INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
-    fingerprint BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL,
-    facts TEXT NOT NULL, held_out INTEGER NOT NULL, checksum BLOB NOT NULL,
-    position INTEGER, kept INTEGER NOT NULL, image BLOB,
-    UNIQUE (device, epoch, number)
-);
-CREATE INDEX frames_pending ON frames (arrival) WHERE position IS NULL;
-CREATE INDEX frames_held_out ON frames (arrival) WHERE held_out = 1;
-CREATE INDEX frames_digest ON frames (digest);
-CREATE TABLE log (
-    position INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL, device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
-    digest BLOB NOT NULL, size INTEGER NOT NULL, meta TEXT NOT NULL, checksum BLOB NOT NULL,
-    payload BLOB,
-    UNIQUE (device, epoch, number, kind)
-);
-CREATE INDEX log_kind ON log (kind, position);
-CREATE INDEX log_digest ON log (digest);
-"""
-
-UPGRADES = (
-    """
-    ALTER TABLE log ADD COLUMN keyframe BLOB;
-    CREATE INDEX log_keyframe ON log (keyframe, position) WHERE keyframe IS NOT NULL;
-    """,
-    # Version 3 changed the edge's tables only.
-    "",
-)
-
 FILE_REFERENCES = """
 SELECT 1 FROM frames WHERE digest = :digest AND kept = 1 AND image IS NULL
 UNION ALL SELECT 1 FROM log WHERE digest = :digest AND payload IS NULL LIMIT 1
@@ -96,7 +65,7 @@ class SqliteFogStore(Closable):
 
     def __init__(self, folder: Path, settings: FogStoreSettings | None = None) -> None:
         self._settings = settings or FogStoreSettings()
-        self._database = ContentDatabase(folder, "fog", SCHEMA, UPGRADES, FILE_REFERENCES, self._settings)
+        self._database = ContentDatabase(folder, "fog", FILE_REFERENCES, self._settings)
         with self._database.opening() as connection:
             if self._database.state("log_id") is None:
                 self._database.set_state("log_id", signed(secrets.randbits(64)))
@@ -269,9 +238,9 @@ class SqliteFogStore(Closable):
         row = log_row(position, kind, identity, digest, len(payload), meta)
         keyframe = keyframe_of(meta) if kind is RecordKind.PACKET else None
         connection.execute(
-            f"INSERT INTO log ({LOG_COLUMNS}, checksum, keyframe, payload) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*row, keyframe and keyframe.digest, self._database.keep(digest, payload)),
+            f"INSERT INTO log ({LOG_COLUMNS}, checksum, keyframe, time, payload) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, keyframe and keyframe.digest, int(time.time()), self._database.keep(digest, payload)),
         )
         return position
 

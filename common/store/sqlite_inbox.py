@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -14,49 +15,14 @@ from common.store.log_rows import LOG_COLUMNS, log_row, record_of
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, Record, RecordKind
 from common.store.rows import keyframe_of, signed, source_frame, unsigned
 
-__all__ = ["INBOX_SCHEMA", "INBOX_UPGRADES", "SqliteInbox"]
-
-INBOX_SCHEMA = """
-CREATE TABLE inbox (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    position INTEGER NOT NULL,
-    kind TEXT NOT NULL, device TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
-    digest BLOB NOT NULL, size INTEGER NOT NULL, meta TEXT NOT NULL, checksum BLOB NOT NULL,
-    source_digest BLOB, source_size INTEGER, payload BLOB,
-    UNIQUE (device, epoch, number, kind)
-);
-CREATE INDEX inbox_kind ON inbox (kind, sequence);
-CREATE INDEX inbox_digest ON inbox (digest);
-CREATE INDEX inbox_source ON inbox (sequence) WHERE source_digest IS NOT NULL;
-CREATE TABLE originals (digest BLOB PRIMARY KEY, size INTEGER NOT NULL, image BLOB);
-"""
-"""Tables of the inbox."""
-
-INBOX_UPGRADES = (
-    """
-    ALTER TABLE inbox ADD COLUMN keyframe BLOB;
-    ALTER TABLE inbox ADD COLUMN keyframe_size INTEGER;
-    ALTER TABLE inbox ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
-    CREATE INDEX inbox_waiting ON inbox (keyframe, sequence) WHERE waiting = 1;
-    CREATE TABLE keyframes (digest BLOB PRIMARY KEY, size INTEGER, packet BLOB);
-    """,
-    """
-    CREATE TABLE logs (log_id INTEGER PRIMARY KEY, position INTEGER NOT NULL);
-    INSERT INTO logs SELECT value, coalesce((SELECT value FROM state WHERE key = 'position'), 0)
-        FROM state WHERE key = 'log_id';
-    DELETE FROM state WHERE key = 'position';
-    ALTER TABLE inbox ADD COLUMN log INTEGER;
-    UPDATE inbox SET log = (SELECT value FROM state WHERE key = 'log_id');
-    """,
-)
-"""Version 2: keyframes, and packets that wait for them. Version 3: a position for each of several logs."""
+__all__ = ["SqliteInbox"]
 
 
 class SqliteInbox:
     """The half of :class:`common.store.contract.EdgeStore` that follows the fogs' logs.
 
     Args:
-        database: With the tables of ``INBOX_SCHEMA`` and, for originals that need no fetching, the outbox.
+        database: Of an edge, in its first transaction.
     """
 
     def __init__(self, database: ContentDatabase) -> None:
@@ -171,7 +137,8 @@ class SqliteInbox:
         waits = keyframe is not None and not self._has_packet(connection, keyframe.digest)
         cursor = connection.execute(
             f"INSERT INTO inbox ({LOG_COLUMNS}, checksum, source_digest, source_size, keyframe, "
-            "keyframe_size, waiting, log, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "keyframe_size, waiting, log, time, payload) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *row,
                 source and source.digest,
@@ -180,6 +147,7 @@ class SqliteInbox:
                 keyframe and keyframe.size,
                 int(waits),
                 signed(log),
+                int(time.time()),
                 inline,
             ),
         )

@@ -15,29 +15,14 @@ from common.store.records import INLINE_LIMIT_BYTES, OutboxState
 from common.store.rows import checksum, frame_facts, frame_of, json_text, marked, signed, unsigned
 from common.store.settings import EdgeStoreSettings
 
-__all__ = ["OUTBOX_SCHEMA", "SqliteOutbox"]
-
-OUTBOX_SCHEMA = """
-CREATE TABLE outbox (
-    number INTEGER PRIMARY KEY,
-    device TEXT NOT NULL, epoch INTEGER NOT NULL, source_key BLOB NOT NULL UNIQUE,
-    digest BLOB NOT NULL, size INTEGER NOT NULL, facts TEXT NOT NULL, held_out INTEGER NOT NULL,
-    checksum BLOB NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', reason TEXT,
-    kept INTEGER NOT NULL DEFAULT 1, image BLOB
-);
-CREATE INDEX outbox_waiting ON outbox (number) WHERE state = 'waiting';
-CREATE INDEX outbox_refused ON outbox (number) WHERE state = 'refused';
-CREATE INDEX outbox_held_out ON outbox (number) WHERE held_out = 1;
-CREATE INDEX outbox_digest ON outbox (digest);
-"""
-"""Tables of the outbox."""
+__all__ = ["SqliteOutbox"]
 
 
 class SqliteOutbox:
     """The half of :class:`common.store.contract.EdgeStore` that the recorder fills and the fog empties.
 
     Args:
-        database: With the tables of ``OUTBOX_SCHEMA``, in its first transaction.
+        database: Of an edge, in its first transaction.
         device: This device's key.
         settings: Bounds.
     """
