@@ -106,7 +106,7 @@ CREATE TABLE quarantine (
 FOG_4 = """
 ALTER TABLE log ADD COLUMN time INTEGER NOT NULL DEFAULT :now;
 CREATE INDEX log_age ON log (position, time, size);
-CREATE INDEX frames_kept ON frames (arrival, size) WHERE kept = 1 AND position IS NOT NULL;
+CREATE INDEX frames_kept ON frames (position, size) WHERE kept = 1 AND position IS NOT NULL;
 """
 """When a record was appended, for retention, and quarantine."""
 
