@@ -6,6 +6,7 @@ equals), and only its owner's residual is added.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,17 @@ from torch import Tensor
 from common.inr.siren import SirenStack
 from common.inr.tiles import TILE, Regions, block_tiles, evaluate_tiles
 
-__all__ = ["BackgroundPart", "Canvas", "ObjectPart", "compose", "owners", "to_bytes"]
+__all__ = [
+    "BackgroundPart",
+    "Canvas",
+    "ObjectPart",
+    "PixelTiles",
+    "Placed",
+    "add_residuals",
+    "compose",
+    "owners",
+    "to_bytes",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +111,11 @@ def compose(
         box = canvas.content[part.frames]
         step = 2.0 / box[:, [3, 2]].double()
         rows = torch.arange(len(box), device=box.device)
-        placed = _Placed(Regions(rows, box[:, 2:], step / 2 - 1, step), part.frames, box[:, :2])
-        for flat, _, values in placed.evaluate(canvas, part.stack, chunk):
+        regions = Regions(rows, box[:, 2:], step / 2 - 1, step)
+        placed = Placed(rows, regions, part.frames, box[:, :2], (canvas.height, canvas.width))
+        for flat, _, values in placed.evaluate(part.stack, chunk):
             out[flat] = values * 0.5 + 0.5
-    _add_residuals(canvas, out, [(part, _place(canvas, part)) for part in objects], chunk)
+    add_residuals(out, [(part, _place(canvas, part)) for part in objects], chunk)
     return out.view(count, canvas.height, canvas.width, 3).permute(0, 3, 1, 2)
 
 
@@ -124,43 +136,64 @@ def to_bytes(pixels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """Regions and where they go.
+class PixelTiles(ABC):
+    """R regions of frames, each evaluated by one network, as tiles of output pixels.
 
     Attributes:
-        regions: R regions; ``regions.rows`` are networks of one stack.
+        rows: (R,) int64, the network of each region in its stack.
+    """
+
+    rows: Tensor
+
+    @abstractmethod
+    def pixels(self, tiles: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Runs of at most so many tiles.
+
+        Yields:
+            Flat output index (T, TILE), region (T,), network coordinates (T, 2, TILE) float32; the last tile
+            of a region is padded by its last pixel.
+        """
+
+    def evaluate(self, stack: SirenStack, chunk: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Runs of tiles: flat output index (P,), region (T,), network output (P, 3).
+
+        A tile's padding repeats its last pixel, so the same index may come twice, with the same values.
+        """
+        for flat, region, coordinates in self.pixels(
+            chunk or block_tiles(stack.device, stack.architecture.width)
+        ):
+            values = evaluate_tiles(stack, self.rows[region], coordinates)
+            yield flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed(PixelTiles):
+    """Regions that are rectangles of output pixels.
+
+    Attributes:
+        regions: R of them.
         frames: (R,) int64 image of the batch.
         corner: (R, 2) int64 top, left of each region in its output image.
+        size: Height and width of an output image, pixels.
     """
 
     regions: Regions
     frames: Tensor
     corner: Tensor
+    size: tuple[int, int]
 
-    def pixels(self, canvas: Canvas, tiles: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Runs of tiles: flat output index (T, TILE), region (T,), network coordinates (T, 2, TILE)."""
+    def pixels(self, tiles: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """See :meth:`PixelTiles.pixels`."""
         regions, firsts = self.regions.tiles()
         for at in range(0, len(regions), tiles):
             region = regions[at : at + tiles]
             y, x = self.regions.pixels(region, firsts[at : at + tiles])
-            row = self.frames[region, None] * canvas.height + self.corner[region, :1] + y
-            flat = row * canvas.width + self.corner[region, 1:] + x
+            row = self.frames[region, None] * self.size[0] + self.corner[region, :1] + y
+            flat = row * self.size[1] + self.corner[region, 1:] + x
             yield flat, region, self.regions.coordinates(region, y, x)
 
-    def evaluate(
-        self, canvas: Canvas, stack: SirenStack, chunk: int | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Runs of tiles: flat output index (P,), region (T,), network output (P, 3).
 
-        A tile's padding repeats its last pixel, so the same index may come twice, with the same values.
-        """
-        tiles = chunk or block_tiles(stack.device, stack.architecture.width)
-        for flat, region, coordinates in self.pixels(canvas, tiles):
-            values = evaluate_tiles(stack, self.regions.rows[region], coordinates)
-            yield flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3)
-
-
-def _place(canvas: Canvas, part: ObjectPart) -> _Placed:
+def _place(canvas: Canvas, part: ObjectPart) -> Placed:
     """The output pixels whose centres lie in each object's region; objects without any are left out."""
     content, coded = canvas.content[part.frames].double(), canvas.coded[part.frames].double()
     scale = content[:, [3, 2]] / coded[:, [1, 0]]  # output pixels a coded pixel, (x, y)
@@ -173,13 +206,20 @@ def _place(canvas: Canvas, part: ObjectPart) -> _Placed:
     start = ((first + 0.5) / scale - low) * 2 / (high - low) - 1
     size = (last - first).long()[:, [1, 0]]
     corner = first.long()[:, [1, 0]] + canvas.content[part.frames[rows], :2]
-    return _Placed(Regions(rows, size, start, step), part.frames[rows], corner)
+    regions = Regions(rows, size, start, step)
+    return Placed(rows, regions, part.frames[rows], corner, (canvas.height, canvas.width))
 
 
-def _add_residuals(
-    canvas: Canvas, out: Tensor, placed: Sequence[tuple[ObjectPart, _Placed]], chunk: int | None
+def add_residuals(
+    out: Tensor, placed: Sequence[tuple[ObjectPart, PixelTiles]], chunk: int | None = None
 ) -> None:
-    """Add to ``out`` (pixels, 3), at each pixel, the residual of the object that owns it."""
+    """Add to ``out`` (pixels, 3), at each pixel, the residual of the object that owns it.
+
+    Args:
+        out: (pixels, 3) float32, all output images; changed in place.
+        placed: Objects of each size, and where they lie; ``rows`` are objects of the part.
+        chunk: Tiles evaluated at a time; by default a block.
+    """
     if not placed:
         return
     sides = torch.cat([p.regions[:, 2:] - p.regions[:, :2] for p, _ in placed])
@@ -193,12 +233,12 @@ def _add_residuals(
     owner = torch.full((len(out),), -1, dtype=torch.int64, device=out.device)
     for (part, where), rank in zip(placed, by_part, strict=True):
         tiles = chunk or block_tiles(out.device, part.stack.architecture.width)
-        for flat, region, _ in where.pixels(canvas, tiles):
-            mine = rank[where.regions.rows[region], None].expand_as(flat)
+        for flat, region, _ in where.pixels(tiles):
+            mine = rank[where.rows[region], None].expand_as(flat)
             owner.scatter_reduce_(0, flat.flatten(), mine.flatten(), "amax")
     for (part, where), rank in zip(placed, by_part, strict=True):
-        for flat, region, values in where.evaluate(canvas, part.stack, chunk):
-            rows = where.regions.rows[region].repeat_interleave(TILE)
+        for flat, region, values in where.evaluate(part.stack, chunk):
+            rows = where.rows[region].repeat_interleave(TILE)
             keep = owner[flat] == rank[rows]
             kept = flat[keep]
             out[kept] += values[keep] * part.scales[rows[keep], None]
