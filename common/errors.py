@@ -14,7 +14,8 @@ The tree::
     │   ├── PacketChecksumError           damaged in storage or transit
     │   └── KeyframeError                 the packet that this one refers to is missing or does not fit
     ├── WireError                         a message that a peer must not have sent
-    │   ├── MessageError                  malformed, oversized or of unknown type
+    │   ├── MessageError                  malformed or oversized
+    │   │   └── UnknownMessageError       of a type that is not known here
     │   ├── MessageVersionError           of a protocol version not spoken here
     │   └── NotAllowedError               the key lacks the right
     ├── StoreError                        durable storage failed
@@ -49,6 +50,7 @@ __all__ = [
     "StoreCorruptError",
     "StoreError",
     "StoreFullError",
+    "UnknownMessageError",
     "UsageError",
     "WireError",
 ]
@@ -110,6 +112,10 @@ class WireError(ResidualInrError):
 
 class MessageError(WireError):
     """A message that is malformed, oversized or of an unknown type."""
+
+
+class UnknownMessageError(MessageError):
+    """A message of a type that is not known here, such as a newer neighbour's."""
 
 
 class MessageVersionError(WireError):

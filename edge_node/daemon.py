@@ -16,7 +16,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from common import __version__
-from common.errors import ConfigError, StoreError, WireError
+from common.errors import ConfigError, StoreError, UnknownMessageError, WireError
 from common.node.child import stop_children
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
@@ -170,6 +170,8 @@ class EdgeDaemon:
             self._connection.heard(time.monotonic())
             try:
                 self._received(decode(frames), size)
+            except UnknownMessageError as error:
+                _log.info("the fog is newer than this node and sent what is passed over here: %s", error)
             except WireError as error:
                 self._complain(f"the fog sent what it must not: {error}")
                 self._fail()

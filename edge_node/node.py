@@ -22,6 +22,7 @@ from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
 from common.store.records import ApplyResult, Keyframe, Original, RecordKind
 from common.wire.messages import (
+    FEATURES,
     Accepted,
     CaughtUp,
     Chunk,
@@ -155,6 +156,7 @@ class EdgeNode:
             devices=subscription.devices,
             kinds=(*subscription.kinds, "gap"),
             software=__version__,
+            features=FEATURES,
         )
 
     def welcomed(self, welcome: Welcome) -> None:

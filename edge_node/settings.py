@@ -11,6 +11,7 @@ from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
 from common.store.settings import EdgeStoreSettings
+from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
 from common.wire.settings import WireSettings
 
@@ -30,9 +31,8 @@ RecordKindName = Literal["packet", "tombstone", "shared_part", "weights"]
 class FogAddress(Settings):
     """Where the fog node is and how it is known."""
 
-    address: str = Field(
+    address: ConnectAddress = Field(
         "tcp://127.0.0.1:5570",
-        pattern=r"^tcp://.+:\d{1,5}$",
         description="the fog's address, tcp://HOST:PORT",
     )
     public_key: str = Field(

@@ -8,9 +8,9 @@ from typing import Any
 
 from common.store.records import RecordKind
 from common.wire.credits import SendWindow
-from common.wire.messages import ANY_DEVICE, Report
+from common.wire.messages import ANY_DEVICE, Hello, Report
 
-__all__ = ["Session", "readable_devices"]
+__all__ = ["Session", "readable_devices", "wanted_kinds"]
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class Session:
         window: Its credit window.
         report: Its newest report.
         software: Its product version.
+        features: What it understands beyond version 1 of the protocol.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Session:
     window: SendWindow = field(default_factory=SendWindow)
     report: Report | None = None
     software: str = ""
+    features: frozenset[str] = frozenset()
 
     @property
     def in_flight(self) -> tuple[int, int]:
@@ -65,6 +67,13 @@ class Session:
             "sent_position": self.window.through,
             "software": self.software,
         }
+
+
+def wanted_kinds(hello: Hello) -> frozenset[RecordKind]:
+    """Kinds of records that an edge receives: those it names and this fog knows, and gaps always."""
+    known = {kind.value: kind for kind in RecordKind}
+    named = {known[name] for name in (*hello.kinds, *hello.more_kinds) if name in known}
+    return frozenset(named | {RecordKind.GAP})
 
 
 def readable_devices(

@@ -13,6 +13,7 @@ from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
 from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
+from common.wire.endpoint import BindAddress
 from common.wire.settings import WireSettings
 from fog_node.encoder_settings import EncoderSettings
 
@@ -53,6 +54,13 @@ class WorkerSettings(Settings):
     )
     attempts: int = Field(
         3, ge=1, le=20, description="times a frame is tried when encoders crash on it, before its tombstone"
+    )
+    start_attempts: int = Field(
+        5,
+        ge=1,
+        le=1000,
+        description="times in a row that an encoder may end in the same way before it was ready; it is then "
+        "not started any more",
     )
     batch_timeout_s: float = Field(
         3600.0,
@@ -178,9 +186,8 @@ class PlannerSettings(Settings):
 class FogSettings(Settings):
     """Everything ``fog-node serve`` can be told; relative paths start from the folder of the file."""
 
-    address: str = Field(
+    address: BindAddress = Field(
         "tcp://127.0.0.1:5570",
-        pattern=r"^tcp://.+:(\d{1,5}|\*)$",
         description="address to bind, tcp://INTERFACE:PORT; port 0 or * lets the system choose",
     )
     keys: str = Field("keys", min_length=1, max_length=4096, description="folder made by fog-node keygen")

@@ -11,10 +11,11 @@ import random
 from collections.abc import Mapping, Sequence
 
 from common.errors import MessageVersionError, WireError
-from common.store.records import CommitOutcome, LogPage, RecordKind
+from common.store.records import CommitOutcome, LogPage
 from common.wire.allow_list import Device
 from common.wire.credits import SendWindow
 from common.wire.messages import (
+    FEATURES,
     CaughtUp,
     Chunk,
     Error,
@@ -32,7 +33,7 @@ from common.wire.messages import (
     Welcome,
 )
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
-from fog_node.sessions import Session, readable_devices
+from fog_node.sessions import Session, readable_devices, wanted_kinds
 from fog_node.settings import FogSettings
 from fog_node.uploads import Uploads
 
@@ -266,10 +267,11 @@ class FogState:
             epoch=hello.epoch,
             may_upload=rights.may_upload,
             devices=readable_devices(hello.devices, rights.may_subscribe, self._fog_key),
-            kinds=frozenset(RecordKind(kind) for kind in hello.kinds) | {RecordKind.GAP},
+            kinds=wanted_kinds(hello),
             heard=now,
             window=SendWindow(hello.position if hello.log_id == self._log_id else 0),
             software=hello.software,
+            features=frozenset(hello.features),
         )
         self._uploads.count_waiting(session)
         self._sessions[key] = session
@@ -286,6 +288,7 @@ class FogState:
             max_uploads=wire.upload_window_frames,
             chunk_bytes=wire.chunk_bytes,
             heartbeat_seconds=wire.heartbeat_seconds,
+            features=FEATURES,
         )
         plan = [] if self._plan is None else [self._send(session, self._plan)]
         return [self._send(session, welcome), *plan]

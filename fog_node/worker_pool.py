@@ -38,6 +38,10 @@ class _Slot:
     child: Child | None = None
     restart_at: float = 0.0
     crashes: int = 0
+    ready: bool = False
+    start_failures: int = 0
+    ended_by: str = ""
+    failed: bool = False
 
 
 class WorkerPool:
@@ -84,7 +88,7 @@ class WorkerPool:
     def tick(self, now: float) -> None:
         """Start every worker that is due."""
         for number, slot in enumerate(self._slots):
-            if slot.child is None and now >= slot.restart_at and not self._stopped:
+            if slot.child is None and now >= slot.restart_at and not (self._stopped or slot.failed):
                 self._launch(number, slot, now)
 
     def assign(self, instruction: Assign) -> None:
@@ -105,7 +109,11 @@ class WorkerPool:
     def status(self) -> list[dict[str, Any]]:
         """The workers' part of the status file."""
         return [
-            {"pid": None if slot.child is None else slot.child.pid, "crashes": slot.crashes}
+            {
+                "state": "failed" if slot.failed else "ready" if slot.ready else "starting",
+                "pid": None if slot.child is None else slot.child.pid,
+                "crashes": slot.crashes,
+            }
             for slot in self._slots
         ]
 
@@ -145,6 +153,8 @@ class WorkerPool:
                 child.terminate(signal.SIGKILL)
             return
         if isinstance(message, EncoderReady):
+            self._slots[number].ready = True
+            self._slots[number].start_failures = 0
             self._on_ready(number)
         elif isinstance(message, BatchEncoded):
             self._slots[number].backoff.succeeded()
@@ -158,7 +168,21 @@ class WorkerPool:
         now = time.monotonic()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         slot.crashes += 1
-        wait = slot.backoff.failed(now)
-        slot.restart_at = now + wait
-        _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
+        # A signal comes from outside (memory, a person); an exit code of its own will be the same again.
+        alike = code > 0 and how == slot.ended_by
+        slot.start_failures = 0 if slot.ready or code < 0 else slot.start_failures + 1 if alike else 1
+        slot.ready, slot.ended_by = False, how
+        slot.failed = slot.start_failures >= self._settings.start_attempts
+        if slot.failed:
+            _log.error(
+                "encoder %d ended %d times by %s before it was ready and is not started any more: mend what "
+                "it said above and start the fog again; frames are taken and wait meanwhile",
+                number,
+                slot.start_failures,
+                how,
+            )
+        else:
+            wait = slot.backoff.failed(now)
+            slot.restart_at = now + wait
+            _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
         self._on_lost(number, how)

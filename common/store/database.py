@@ -57,8 +57,13 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         try:
             if settings is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                self._lock_file = _lock(folder)
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    self._lock_file = _lock(folder)
+                except OSError as error:
+                    raise StoreError(
+                        f"{folder} cannot be the folder of a store ({error.strerror}); name another folder"
+                    ) from error
             self._open(role)
         except BaseException:
             self.close()

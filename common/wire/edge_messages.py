@@ -15,8 +15,10 @@ from common.wire.fields import (
     MAX_PAYLOAD_BYTES,
     U64,
     Digest,
+    Features,
     KindName,
     Position,
+    Priority,
     Rate,
     Subscription,
     WireBox,
@@ -36,6 +38,9 @@ class Hello:
         devices: Subscription: device keys, or ``("*",)`` for all it may see; empty for none.
         kinds: Kinds of records it wants.
         software: Product version, for the fog's status.
+        more_kinds: Kinds of records beyond those five that it wants; a fog that does not know one passes
+            over it (since version 2).
+        features: As :data:`common.wire.fields.FEATURES` (since version 2).
     """
 
     epoch: U64
@@ -50,6 +55,8 @@ class Hello:
         "gap",
     )
     software: Annotated[str, Field(max_length=40)] = ""
+    more_kinds: Features = ()
+    features: Features = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Upload:
         boxes: Object regions in pixels of the image.
         validation: Whether it is held out.
         digest: Content hash of the image.
+        priority: Of its source, 0 to 9: frames of higher priority are encoded first (since version 2).
     """
 
     epoch: U64
@@ -76,6 +84,7 @@ class Upload:
     validation: bool
     digest: Digest
     payload: Annotated[bytes, Field(min_length=1, max_length=MAX_PAYLOAD_BYTES)] = field(repr=False)
+    priority: Priority = 0
 
     @classmethod
     def of(cls, frame: Frame) -> Upload:

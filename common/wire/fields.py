@@ -9,6 +9,7 @@ from pydantic import Field
 
 __all__ = [
     "ANY_DEVICE",
+    "FEATURES",
     "MAX_BOXES",
     "MAX_META_BYTES",
     "MAX_NAME",
@@ -20,16 +21,24 @@ __all__ = [
     "DeviceKey",
     "Digest",
     "ErrorCode",
+    "Features",
     "KindName",
     "Position",
+    "Priority",
     "Rate",
     "Sentence",
     "Subscription",
     "WireBox",
 ]
 
-PROTOCOL_VERSION = 1
-"""Version of these messages; neighbours (one older, one newer) are understood."""
+PROTOCOL_VERSION = 2
+"""Version of these messages; neighbours (one older, one newer) are understood.
+
+Version 2 added features, more_kinds, priority and retry_after_s, all of them with defaults."""
+
+FEATURES: tuple[str, ...] = ("priority", "retry_after")
+"""What this node understands beyond version 1, told in Hello and Welcome: a message *type* that not every
+neighbour knows is sent only to a peer that named its feature. New *fields* need none: they are ignored."""
 
 MAX_BOXES = 1_000
 """Boxes of one frame."""
@@ -56,6 +65,9 @@ DeviceKey = Annotated[str, Field(pattern=r"\A[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$
 Subscription = Annotated[tuple[DeviceKey | Literal["*"], ...], Field(max_length=1_000)]
 Sentence = Annotated[str, Field(max_length=2_000)]
 Rate = Annotated[float, Field(ge=0, le=1e15)]
+Priority = Annotated[int, Field(ge=0, le=9)]
+Features = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=40)], ...], Field(max_length=32)]
+"""Names, of which those unknown here are passed over."""
 KindName = Literal["packet", "tombstone", "shared_part", "weights", "gap"]
 WireBox: TypeAlias = tuple[float, float, float, float, Annotated[str, Field(max_length=100)]]
 """x0, y0, x1, y1 in pixels of the image (finite; any order until ``to_frame``), class name."""
@@ -75,6 +87,7 @@ class ErrorCode(enum.StrEnum):
     NOT_FOUND = "not_found"
     NO_SESSION = "no_session"
     STOPPING = "stopping"
+    TOO_FAST = "too_fast"
     INTERNAL = "internal"
 
 

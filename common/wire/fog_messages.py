@@ -19,6 +19,7 @@ from common.wire.fields import (
     CodeName,
     DeviceKey,
     Digest,
+    Features,
     KindName,
     Position,
     Sentence,
@@ -42,6 +43,7 @@ class Welcome:
         max_uploads: Uploads in flight (not yet accepted or refused) at most.
         chunk_bytes: Length of a Fetch at most.
         heartbeat_seconds: Interval of heartbeats.
+        features: As :data:`common.wire.fields.FEATURES` (since version 2).
     """
 
     session: U64
@@ -54,6 +56,7 @@ class Welcome:
     max_uploads: Annotated[int, Field(ge=1, le=100_000)]
     chunk_bytes: Annotated[int, Field(ge=1, le=MAX_PAYLOAD_BYTES)]
     heartbeat_seconds: Annotated[float, Field(gt=0, le=3_600)]
+    features: Features = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Refused:
         code: An :class:`ErrorCode` value.
         sentence: What was wrong and how to mend it.
         permanent: False: send it again later; True: never again.
+        retry_after_s: Seconds to wait before, None where the edge decides (since version 2).
     """
 
     epoch: U64
@@ -85,6 +89,7 @@ class Refused:
     code: CodeName
     sentence: Sentence
     permanent: bool
+    retry_after_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 import pydantic
 
-from common.errors import MessageError, MessageVersionError
+from common.errors import MessageError, MessageVersionError, UnknownMessageError
 from common.wire.messages import MAX_PAYLOAD_BYTES, PROTOCOL_VERSION, Message
 
 __all__ = ["MAX_HEADER_BYTES", "decode", "encode"]
@@ -72,7 +72,8 @@ def decode(frames: Sequence[bytes], *, version: int = PROTOCOL_VERSION) -> Messa
         version: Protocol version spoken here; one older and one newer are understood.
 
     Raises:
-        MessageError: Malformed, oversized, of an unknown type or with a field out of its schema.
+        MessageError: Malformed, oversized or with a field out of its schema.
+        UnknownMessageError: Of an unknown type.
         MessageVersionError: Neither this version nor a neighbour.
     """
     if not 1 <= len(frames) <= 2:
@@ -92,7 +93,7 @@ def decode(frames: Sequence[bytes], *, version: int = PROTOCOL_VERSION) -> Messa
         )
     kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise MessageError(f"unknown message type {str(name)[:40]!r}")
+        raise UnknownMessageError(f"unknown message type {str(name)[:40]!r}")
     if "payload" in fields:
         raise MessageError(f"a {name} with a payload inside its header")
     takes_payload = "payload" in {f.name for f in dataclasses.fields(kind)}

@@ -3,7 +3,8 @@
 Every field's type, range and length stands in its annotation and is checked by
 :mod:`common.wire.framing` on both encode and decode. A field named ``payload`` travels in a
 ZeroMQ frame of its own. A field added in a later protocol version needs a default, so that
-neighbouring versions understand each other.
+neighbouring versions understand each other; a message type added later has the name of a feature, which
+Hello and Welcome tell, and is sent only to peers that told it.
 
 This is the list of all of them, and where other packages import them from. They are defined in
 :mod:`common.wire.edge_messages` (edge to fog: Hello, Upload, Pull, Fetch, Report, Ping) and
@@ -18,6 +19,7 @@ from typing import TypeAlias
 from common.wire.edge_messages import Fetch, Hello, Ping, Pull, Report, Upload
 from common.wire.fields import (
     ANY_DEVICE,
+    FEATURES,
     MAX_BOXES,
     MAX_NUMBERS,
     MAX_PAYLOAD_BYTES,
@@ -39,6 +41,7 @@ from common.wire.fog_messages import (
 
 __all__ = [
     "ANY_DEVICE",
+    "FEATURES",
     "MAX_BOXES",
     "MAX_NUMBERS",
     "MAX_PAYLOAD_BYTES",

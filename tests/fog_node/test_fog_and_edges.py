@@ -413,3 +413,41 @@ def test_random_kills_lose_nothing_and_double_nothing(deployment, tmp_path, phot
     assert sum(key[3] is RecordKind.PACKET for key in log) == 302
     for edge in edges:
         assert inbox_of(edge) == log
+
+
+def test_an_encoder_that_cannot_start_is_given_up_and_frames_are_taken_all_the_same(
+    deployment, tmp_path, photo
+):
+    deployment.fog.settings["workers"]["module"] = "no_such_encoder"
+    deployment.start_fog(workers={"start_attempts": 3})
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
+    status = deployment.fog.wait_for(lambda s: s["workers"][0]["state"] == "failed", "the encoder's failure")
+    assert status["workers"][0]["crashes"] == 3
+    edge.wait_for(lambda s: s["outbox"]["acknowledged"] == 2, "both frames taken")
+    text = deployment.fog.text()
+    assert text.count("is not started any more") == 1
+    time.sleep(0.5)
+    assert deployment.fog.status()["workers"][0]["crashes"] == 3
+    assert deployment.fog.terminate() == 0
+
+
+def test_a_store_that_is_a_file_is_one_sentence(deployment):
+    deployment.fog.folder.mkdir(exist_ok=True)
+    deployment.fog.store.write_text("no folder")
+    deployment.fog.config.write_text(yaml.safe_dump(deployment.fog.settings))
+    command = [sys.executable, "-m", "fog_node.cli", "serve", "--config", str(deployment.fog.config)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "cannot be the folder of a store" in ended.stderr
+    assert "unexpected" not in ended.stderr
+
+
+@pytest.mark.parametrize("port", ["99999", "70000", "0", "*"])
+def test_a_port_that_is_none_is_refused_at_once(deployment, port):
+    edge = deployment.edge("one", fog={"address": f"tcp://127.0.0.1:{port}"})
+    edge.config.write_text(yaml.safe_dump(edge.settings))
+    command = [sys.executable, "-m", "edge_node.cli", "run", "--config", str(edge.config)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert ended.returncode == 2
+    assert "fog.address" in ended.stderr
+    assert "port" in ended.stderr
