@@ -7,8 +7,9 @@ equals), and only its owner's residual is added.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from common.inr.siren import SirenStack
-from common.inr.tiles import TILE, Regions, block_tiles, evaluate_tiles
+from common.inr.tiles import TILE, Regions, evaluate_tiles, run_tiles
+from common.inr.workers import run_pieces
 
 __all__ = [
     "BackgroundPart",
@@ -27,6 +29,7 @@ __all__ = [
     "add_residuals",
     "compose",
     "owners",
+    "paint",
     "to_bytes",
 ]
 
@@ -95,7 +98,7 @@ def compose(
         canvas: Where the frames go.
         backgrounds: What fills them.
         objects: What is added inside their boxes.
-        chunk: Tiles evaluated at a time; by default a block.
+        chunk: Tiles evaluated at a time; by default :func:`common.inr.tiles.run_tiles`.
         base: (B, 3, height, width) float32, what lies below; by default ``fill`` everywhere.
 
     Returns:
@@ -113,8 +116,7 @@ def compose(
         rows = torch.arange(len(box), device=box.device)
         regions = Regions(rows, box[:, 2:], step / 2 - 1, step)
         placed = Placed(rows, regions, part.frames, box[:, :2], (canvas.height, canvas.width))
-        for flat, _, values in placed.evaluate(part.stack, chunk):
-            out[flat] = values * 0.5 + 0.5
+        placed.evaluate(part.stack, chunk, partial(paint, out))
     add_residuals(out, [(part, _place(canvas, part)) for part in objects], chunk)
     return out.view(count, canvas.height, canvas.width, 3).permute(0, 3, 1, 2)
 
@@ -133,6 +135,11 @@ def to_bytes(pixels: Tensor) -> Tensor:
     """Clamp float RGB to [0, 1] and round to uint8 grey levels (ties to even); same shape, NaN is black."""
     # What a cast makes of NaN differs between devices.
     return pixels.nan_to_num(0.0).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def paint(out: Tensor, flat: Tensor, region: Tensor, values: Tensor) -> None:
+    """Put background outputs ``values`` (P, 3) at ``flat`` (P,) into ``out`` (pixels, 3), in [0, 1]."""
+    out[flat] = values.mul_(0.5).add_(0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +161,25 @@ class PixelTiles(ABC):
             of a region is padded by its last pixel.
         """
 
-    def evaluate(self, stack: SirenStack, chunk: int | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Runs of tiles: flat output index (P,), region (T,), network output (P, 3).
+    def evaluate(
+        self, stack: SirenStack, chunk: int | None, use: Callable[[Tensor, Tensor, Tensor], None]
+    ) -> None:
+        """Evaluate everything, run by run, several runs at once where torch may use several threads.
 
-        A tile's padding repeats its last pixel, so the same index may come twice, with the same values.
+        Args:
+            stack: The networks.
+            chunk: Tiles a run; by default :func:`common.inr.tiles.run_tiles`.
+            use: What to do with the flat output index (P,), region (T,) and network output (P, 3) of a run of
+                T tiles. A tile's padding repeats its last pixel, so the same index may come twice, with the
+                same values.
         """
-        for flat, region, coordinates in self.pixels(
-            chunk or block_tiles(stack.device, stack.architecture.width)
-        ):
+
+        def work(run: tuple[Tensor, Tensor, Tensor]) -> None:
+            flat, region, coordinates = run
             values = evaluate_tiles(stack, self.rows[region], coordinates)
-            yield flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3)
+            use(flat.flatten(), region, values.transpose(1, 2).reshape(-1, 3))
+
+        run_pieces(work, self.pixels(run_tiles(stack, chunk)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +234,7 @@ def add_residuals(
     Args:
         out: (pixels, 3) float32, all output images; changed in place.
         placed: Objects of each size, and where they lie; ``rows`` are objects of the part.
-        chunk: Tiles evaluated at a time; by default a block.
+        chunk: Tiles evaluated at a time; by default :func:`common.inr.tiles.run_tiles`.
     """
     if not placed:
         return
@@ -232,13 +248,22 @@ def add_residuals(
     by_part = torch.split(ranks, [len(p.boxes) for p, _ in placed])
     owner = torch.full((len(out),), -1, dtype=torch.int64, device=out.device)
     for (part, where), rank in zip(placed, by_part, strict=True):
-        tiles = chunk or block_tiles(out.device, part.stack.architecture.width)
-        for flat, region, _ in where.pixels(tiles):
+        for flat, region, _ in where.pixels(run_tiles(part.stack, chunk)):
             mine = rank[where.rows[region], None].expand_as(flat)
             owner.scatter_reduce_(0, flat.flatten(), mine.flatten(), "amax")
     for (part, where), rank in zip(placed, by_part, strict=True):
-        for flat, region, values in where.evaluate(part.stack, chunk):
-            rows = where.rows[region].repeat_interleave(TILE)
+
+        def add(
+            flat: Tensor,
+            region: Tensor,
+            values: Tensor,
+            part: ObjectPart = part,
+            networks: Tensor = where.rows,
+            rank: Tensor = rank,
+        ) -> None:
+            rows = networks[region].repeat_interleave(TILE)
             keep = owner[flat] == rank[rows]
             kept = flat[keep]
             out[kept] += values[keep] * part.scales[rows[keep], None]
+
+        where.evaluate(part.stack, chunk, add)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from common.inr.compose import BackgroundPart, ObjectPart, PixelTiles, Placed, add_residuals
+from common.inr.compose import BackgroundPart, ObjectPart, PixelTiles, Placed, add_residuals, paint
 from common.inr.sampling import PixelRun, Sampling, whole_frames
 from common.inr.tiles import TILE, Regions, tile_runs
 
@@ -27,7 +28,7 @@ def compose_samples(
         sampling: What is shown where.
         backgrounds: Networks; ``frames`` are *pieces*.
         objects: What is added inside boxes; ``frames`` are *pieces*.
-        chunk: Tiles evaluated at a time; by default a block.
+        chunk: Tiles evaluated at a time; by default :func:`common.inr.tiles.run_tiles`.
 
     Returns:
         (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk.
@@ -36,8 +37,7 @@ def compose_samples(
     out = torch.full((sampling.count * sampling.height * sampling.width, 3), sampling.fill, device=device)
     for part in backgrounds:
         for placed in _place(sampling, part.frames, whole_frames(sampling.coded[part.frames])):
-            for flat, _, values in placed.evaluate(part.stack, chunk):
-                out[flat] = values * 0.5 + 0.5
+            placed.evaluate(part.stack, chunk, partial(paint, out))
     placed_objects = [
         (part, placed) for part in objects for placed in _place(sampling, part.frames, part.regions.double())
     ]

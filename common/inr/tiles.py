@@ -14,14 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.inr.sine import sine_
 from common.inr.siren import OUTPUTS, SirenStack
 
-__all__ = ["TILE", "Regions", "block_tiles", "evaluate_tiles", "tile_runs"]
+__all__ = ["TILE", "Regions", "block_tiles", "evaluate_tiles", "run_tiles", "tile_runs"]
 
 TILE = 512
 """Pixels a tile; part of the definition of a decode path, so not a setting."""
 
 
+RUN_BLOCKS = 4
+"""Blocks of a run on a CPU: their coordinates and pixels still fit its second-level cache."""
 BLOCK_BYTES = 256 << 20
 """Bound on the activations of a block on a GPU, bytes."""
 
@@ -31,6 +34,12 @@ def block_tiles(device: torch.device, width: int) -> int:
     if device.type == "cpu":
         return 16
     return max(1, min(1024, BLOCK_BYTES // (3 * 4 * width * TILE)))
+
+
+def run_tiles(stack: SirenStack, chunk: int | None = None) -> int:
+    """Tiles whose coordinates are made together: ``chunk``, or a few blocks on a CPU and one on a GPU."""
+    block = block_tiles(stack.device, stack.architecture.width)
+    return chunk or (RUN_BLOCKS * block if stack.device.type == "cpu" else block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +98,21 @@ def evaluate_tiles(stack: SirenStack, rows: Tensor, coordinates: Tensor) -> Tens
         (T, 3, TILE) float32, unclamped; the bits of a tile do not depend on the others.
     """
     count = len(rows)
-    block = block_tiles(stack.device, stack.architecture.width)
+    width = stack.architecture.width
+    block = block_tiles(stack.device, width)
     out = coordinates.new_empty(count, OUTPUTS, coordinates.shape[2])
+    # Two layers take turns in the same memory, which so stays in the cache.
+    layers = [coordinates.new_empty(block, width, coordinates.shape[2]) for _ in range(2)]
     with torch.no_grad():
+        weights = [stack.w0 * weight for weight in stack.weights[:-1]]
+        biases = [stack.w0 * bias for bias in stack.biases[:-1]]
         for at in range(0, count, block):
             index = torch.arange(at, at + block, device=rows.device).clamp_(max=count - 1)
-            values = stack.select(rows[index]).forward(coordinates[index])
+            chosen, x = rows[index], coordinates[index]
+            for depth, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+                y = layers[depth % 2]
+                torch.baddbmm(bias[chosen], weight[chosen], x, out=y)
+                x = sine_(y)
+            values = torch.baddbmm(stack.biases[-1][chosen], stack.weights[-1][chosen], x)
             out[at : at + block] = values[: count - at]
     return out
