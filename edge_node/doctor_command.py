@@ -9,7 +9,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def examine(config: str | None = None) -> list[Check]:
     Raises:
         ConfigError: ``config`` cannot be used.
     """
-    address, folder = _read_config(config) if config else (None, Path.cwd())
+    addresses, folder = _read_config(config) if config else ((), Path.cwd())
     checks = [
         Check("python", sys.version_info >= (3, 11), platform.python_version(), platform.python_version()),
         *_guarded("packages", _packages),
@@ -72,8 +72,8 @@ def examine(config: str | None = None) -> list[Check]:
         *_guarded("disk", lambda: _disk(folder)),
         *_guarded("threads", _threads),
     ]
-    if address is not None:
-        checks += _guarded("fog", lambda: _reach(address))
+    if addresses:
+        checks += _guarded("fog", lambda: _reach_all(addresses))
     return checks
 
 
@@ -101,12 +101,13 @@ def _guarded(name: str, look: Callable[[], Check]) -> list[Check]:
         ]
 
 
-def _read_config(config: str) -> tuple[str, Path]:
+def _read_config(config: str) -> tuple[tuple[str, ...], Path]:
     from common.node.settings import load_node_settings, resolve
     from edge_node.settings import EdgeSettings
 
     settings, base = load_node_settings(config, EdgeSettings)
-    return settings.fog.address, resolve(base, settings.store)
+    addresses = tuple(fog.address for fog in settings.fogs) or (settings.fog.address,)
+    return addresses, resolve(base, settings.store)
 
 
 def _packages() -> Check:
@@ -238,6 +239,16 @@ def _threads() -> Check:
     limit = os.environ.get("OMP_NUM_THREADS")
     detail = f"{usable} usable CPUs" + (f"; OMP_NUM_THREADS={limit} limits torch" if limit else "")
     return Check("threads", True, detail, usable)
+
+
+def _reach_all(addresses: Sequence[str]) -> Check:
+    """One finding for all fogs: the failures, or that all can be reached."""
+    if len(addresses) == 1:
+        return _reach(addresses[0])
+    found = [_reach(address) for address in addresses]
+    failures = [check.detail for check in found if not check.ok]
+    detail = "; ".join(failures) or f"{', '.join(addresses)} accept connections (edge-node run checks keys)"
+    return Check("fog", not failures, detail, {check.value: check.ok for check in found})
 
 
 def _reach(address: str) -> Check:

@@ -1,4 +1,4 @@
-"""Records from the fog's log into the edge's store: a pure state machine.
+"""Records from one fog's log into the edge's store: a pure state machine.
 
 Records are stored in the order in which they came, several in one transaction together with the position
 that they lead to. A record whose payload is a large file waits, and all behind it, until the file is there;
@@ -110,7 +110,7 @@ ReceivingInstruction = SendPull | Apply | FetchBlob | LoadOriginals | LoadKeyfra
 
 
 class Receiving:
-    """The pull window of one edge and what it fetches.
+    """The pull window of one edge at one fog and what it fetches there.
 
     Args:
         window_records: Records asked for and not yet stored.
@@ -270,6 +270,10 @@ class Receiving:
                 else:
                     self._skip(request.digest, problem.sentence)
         return self._go()
+
+    def originals_held(self, count: int) -> None:
+        """The store holds this many fetched originals: others were fetched from another fog."""
+        self._originals_held = count
 
     def originals_wanted(self, originals: Sequence[Original]) -> list[ReceivingInstruction]:
         """The store wants these originals."""

@@ -32,5 +32,5 @@ def _run(arguments: argparse.Namespace) -> int:
     daemon = EdgeDaemon(settings, base)
     code = daemon.run()
     if arguments.json:
-        print_json({"log_position": daemon.node.receiving.position})
+        print_json({"log_position": daemon.node.own.receiving.position})
     return code

@@ -20,6 +20,8 @@ __all__ = [
     "EdgeTrainingSettings",
     "FetchSettings",
     "FogAddress",
+    "RecordKindName",
+    "SharingFog",
     "SourceSettings",
     "SubscriptionSettings",
     "ValidationSettings",
@@ -40,6 +42,14 @@ class FogAddress(Settings):
         min_length=1,
         max_length=4096,
         description="the fog's public key, 40 characters, or the path of a copy of its public.key",
+    )
+
+
+class SharingFog(FogAddress):
+    """One of several fogs that share the devices."""
+
+    weight: float = Field(
+        1.0, gt=0, le=1e6, description="share of the devices, relative to the other fogs' weights"
     )
 
 
@@ -106,6 +116,11 @@ class SubscriptionSettings(Settings):
         max_length=4,
         description="kinds of records to receive",
     )
+    at: Literal["all", "owners"] = Field(
+        "all",
+        description="with several fogs, where to ask for listed devices: at all of them, or only at the fog "
+        "that each belongs to, which leaves out what others took before the fogs changed",
+    )
 
 
 class EdgeTrainingSettings(Settings):
@@ -136,7 +151,14 @@ class EdgeTrainingSettings(Settings):
 class EdgeSettings(Settings):
     """Everything ``edge-node run`` can be told; relative paths start from the folder of the file."""
 
-    fog: FogAddress = Field(FogAddress(), description="the fog node")
+    fog: FogAddress = Field(FogAddress(), description="the fog node, when there is one; else see fogs")
+    fogs: tuple[SharingFog, ...] = Field(
+        (),
+        max_length=1000,
+        description="in place of fog: all fogs of the deployment, the same list on every edge; each device "
+        "belongs to one of them, found from the keys; such as "
+        "[{address: 'tcp://north:5570', public_key: north.key, weight: 1.0}]",
+    )
     keys: str = Field("keys", min_length=1, max_length=4096, description="folder made by edge-node keygen")
     store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
     sources: tuple[SourceSettings, ...] = Field(
@@ -168,3 +190,9 @@ class EdgeSettings(Settings):
         10.0, ge=0, le=3600, description="seconds SIGTERM leaves for acknowledgements of uploads under way"
     )
     log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> EdgeSettings:
+        if self.fogs and "fog" in self.model_fields_set:
+            raise ValueError("both fog and fogs are given; keep fog for one fog, or fogs for several")
+        return self

@@ -14,7 +14,8 @@ from common.store.records import Record, RecordKind
 from common.store.settings import EdgeStoreSettings
 from common.wire.framing import encode
 from common.wire.messages import Accepted, CaughtUp, Pull, RecordMessage, Refused, Upload, Welcome
-from edge_node import node as node_module
+from edge_node import fog_session, node
+from edge_node.fogs import FogPart, KnownFog
 from edge_node.node import EdgeNode
 from edge_node.settings import EdgeSettings
 
@@ -36,19 +37,20 @@ class Edge:
             folder=folder / "store",
             store=self.store,
             mailbox=self.mailbox,
+            parts=[FogPart(KnownFog("tcp://fog:1", "f" * 40), True, ("*",), ("packet", "weights"))],
             send=self.send,
         )
 
-    def send(self, message):
+    def send(self, part, message):
         encode(message)
         self.sent.append(message)
 
     def welcome(self):
-        self.node.welcomed(Welcome(1, LOG, 0, DEVICE, "f" * 40, True, 1 << 20, 8, 1 << 16, 1.0))
+        self.node.own.welcomed(Welcome(1, LOG, 0, DEVICE, "f" * 40, True, 1 << 20, 8, 1 << 16, 1.0))
         self.turn()
 
     def receive(self, message):
-        self.node.received(message, 100)
+        self.node.own.received(message, 100)
         self.turn()
 
     def turn(self):
@@ -68,7 +70,8 @@ class Edge:
 
 @pytest.fixture
 def edge(tmp_path, monkeypatch):
-    monkeypatch.setattr(node_module, "RETRY_S", 0.05)
+    monkeypatch.setattr(fog_session, "RETRY_S", 0.05)
+    monkeypatch.setattr(node, "RETRY_S", 0.05)
     edge = Edge(tmp_path)
     yield edge
     edge.node.close()
@@ -161,6 +164,6 @@ def test_answers_to_uploads_of_an_earlier_installation_settle_nothing(edge, phot
     edge.receive(Accepted(earlier, (0,)))
     edge.receive(Refused(earlier, 1, "bad_image", "it is cut off", True))
     assert edge.store.outbox_state().waiting == 2
-    assert edge.node.uploading.in_flight == 2
+    assert edge.node.sender.uploading.in_flight == 2
     edge.receive(Accepted(edge.store.epoch, (0, 1)))
     assert edge.store.outbox_state().acknowledged == 2
