@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from common.frame import Frame, FrameIdentity, in_validation_block
+from common.frame import Box, Frame, FrameIdentity, in_validation_block
+from common.store.corrections import Correction, CorrectionOutcome
 from common.store.records import (
     ApplyResult,
     CommitOutcome,
@@ -95,10 +96,30 @@ class TrainingView(Closable, Protocol):
         """The packet with this content hash, such as the keyframe of another; None if it is not there."""
         ...
 
+    def packet_of(self, identity: FrameIdentity) -> bytes | None:
+        """The packet of this frame; None if it is not there or cannot be used yet."""
+        ...
+
+    def corrections_after(self, position: int, limit: int) -> list[tuple[int, Correction]]:
+        """Corrected labels in the order of their records, superseded ones too.
+
+        Args:
+            position: Records after this one.
+            limit: At most this many.
+
+        Returns:
+            (position, correction) of each sound one.
+        """
+        ...
+
+    def correction(self, identity: FrameIdentity) -> Correction | None:
+        """The labels that hold for this frame now, if they were corrected."""
+        ...
+
     def validation_originals(self, limit: int) -> list[Frame]:
         """The newest labelled validation frames whose original image is here, newest first.
 
-        Boxes are in pixels of the original image.
+        Boxes are in pixels of the original image, and corrected where a correction is here.
         """
         ...
 
@@ -195,6 +216,26 @@ class FogStore(Closable, Protocol):
 
         Raises:
             IdentityConflictError: The (device, epoch, number, kind) was used for other content.
+        """
+        ...
+
+    def correct(
+        self, identity: FrameIdentity, revision: int, labelled: bool, boxes: Sequence[Box]
+    ) -> CorrectionOutcome:
+        """Append corrected labels of a committed frame, see :class:`common.store.corrections.Correction`.
+
+        The frame's own records stay as they are; of several corrections the greatest revision holds.
+
+        Args:
+            identity: The frame.
+            revision: 1 to ``LAST_REVISION``.
+            labelled, boxes: The labels; boxes in pixels of the recorded image.
+
+        Returns:
+            Acknowledge STORED and KNOWN, refuse CONFLICT; UNKNOWN_FRAME may mend.
+
+        Raises:
+            StoreError: The revision or the frame number is out of range.
         """
         ...
 
@@ -315,6 +356,30 @@ class EdgeStore(Closable, Protocol):
 
     def outbox_state(self) -> OutboxState:
         """How full the outbox is."""
+        ...
+
+    def correct(self, source_key: str, labelled: bool, boxes: Sequence[Box]) -> int | None:
+        """Record new labels of a frame that was recorded before.
+
+        Returns:
+            Their revision; None when they are the ones that hold, or the frame is unknown or refused.
+
+        Raises:
+            StoreError: There is no revision left.
+        """
+        ...
+
+    def waiting_corrections(self, limit: int, after: int = -1) -> list[Correction]:
+        """The newest corrections that the fog may not have, of frames that it has, by frame number.
+
+        Args:
+            limit: At most this many.
+            after: Only of frames of greater numbers.
+        """
+        ...
+
+    def settle_correction(self, number: int, revision: int, reason: str | None = None) -> None:
+        """The fog has this correction of frame ``number``, or refuses it for good with a reason."""
         ...
 
     # Inbox

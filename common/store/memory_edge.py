@@ -14,6 +14,7 @@ from pathlib import Path
 from common.errors import StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
 from common.store.contract import Closable, TrainingView
+from common.store.memory_corrections import MemoryEdgeCorrections
 from common.store.memory_view import MemoryTrainingView
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
 from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
@@ -34,7 +35,7 @@ class _Recorded:
         return bool(self.frame.image)
 
 
-class MemoryEdgeStore(Closable):
+class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     """:class:`common.store.contract.EdgeStore` without a disk.
 
     Args:
@@ -59,6 +60,7 @@ class MemoryEdgeStore(Closable):
         self._positions: dict[int, int] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="residual-inr-incoming-")
         self._closed = False
+        MemoryEdgeCorrections.__init__(self)
 
     def close(self) -> None:
         """Refuse further calls."""
@@ -105,6 +107,13 @@ class MemoryEdgeStore(Closable):
             self._outbox.append(_Recorded(stored, size))
             self._keys[source_key] = number
             return number
+
+    def _recorded_frame(self, source_key: str) -> tuple[Frame, str] | None:
+        number = self._keys.get(source_key)
+        return None if number is None else (self._outbox[number].frame, self._outbox[number].state)
+
+    def _state(self, number: int) -> str:
+        return self._outbox[number].state
 
     def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
         """Frames the fog may not have, by number."""
@@ -328,7 +337,7 @@ class MemoryEdgeStore(Closable):
 
     def training_view(self) -> TrainingView:
         """A view for the same process."""
-        return MemoryTrainingView(self._records, self._originals, self._keyframes)
+        return MemoryTrainingView(self._records, self._originals, self._keyframes, self._own_correction)
 
     def _records(self) -> list[tuple[int, Record]]:
         with self._open():

@@ -12,6 +12,7 @@ from typing import Any
 from common.errors import IdentityConflictError, StoreError
 from common.frame import Frame, FrameIdentity, content_digest
 from common.store.contract import Closable, TrainingView
+from common.store.memory_corrections import MemoryFogCorrections
 from common.store.memory_view import MemoryTrainingView
 from common.store.records import (
     CommitOutcome,
@@ -45,7 +46,7 @@ class _Upload:
     kept: bool = True
 
 
-class MemoryFogStore(Closable):
+class MemoryFogStore(MemoryFogCorrections, Closable):
     """:class:`common.store.contract.FogStore` without a disk.
 
     Args:
@@ -165,6 +166,10 @@ class MemoryFogStore(Closable):
                         f"give the new one another number"
                     )
             return self._append(kind, identity, meta, payload)
+
+    def _frame(self, identity: FrameIdentity) -> Frame | None:
+        upload = self._uploads.get(identity)
+        return None if upload is None else upload.frame
 
     def _append(
         self, kind: RecordKind, identity: FrameIdentity, meta: Mapping[str, Any], payload: bytes

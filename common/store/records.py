@@ -41,6 +41,8 @@ class RecordKind(enum.StrEnum):
     """A part that several packets name by content hash."""
     WEIGHTS = "weights"
     """A detector's safetensors."""
+    LABELS = "labels"
+    """Corrected labels of a frame, see :mod:`common.store.corrections`; its number is not the frame's."""
     GAP = "gap"
     """Records that are no longer there; ``meta`` holds first, last, count and reason."""
 

@@ -123,9 +123,18 @@ CREATE TABLE dropped (
 """
 """When a record was applied, for retention; what of each dropped one remains; and quarantine."""
 
+CORRECTIONS = """
+CREATE TABLE corrections (
+    number INTEGER PRIMARY KEY, revision INTEGER NOT NULL, labels TEXT NOT NULL, checksum BLOB NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', reason TEXT
+);
+CREATE INDEX corrections_waiting ON corrections (number) WHERE state = 'waiting';
+"""
+"""An edge's newest labels of its own frames that were corrected."""
+
 SCHEMAS: Mapping[Role, tuple[str, ...]] = {
     "fog": (STATE + FOG_1, FOG_2, "", FOG_4 + QUARANTINE),
-    "edge": (STATE + EDGE_1, EDGE_2, EDGE_3, EDGE_4 + QUARANTINE),
+    "edge": (STATE + EDGE_1, EDGE_2, EDGE_3, EDGE_4 + QUARANTINE + CORRECTIONS),
 }
 """Of each role: the SQL that makes version 1, and then each version of the one before it.
 

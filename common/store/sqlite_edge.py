@@ -7,6 +7,7 @@ from pathlib import Path
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
 from common.store.settings import EdgeStoreSettings
+from common.store.sqlite_corrections import SqliteEdgeCorrections
 from common.store.sqlite_inbox import SqliteInbox
 from common.store.sqlite_outbox import SqliteOutbox
 from common.store.sqlite_view import SqliteTrainingView
@@ -29,7 +30,7 @@ UNION ALL SELECT 1 FROM inbox WHERE digest = :digest LIMIT 1
 """Rows that hold content or refer to its file."""
 
 
-class SqliteEdgeStore(SqliteOutbox, SqliteInbox, Closable):
+class SqliteEdgeStore(SqliteOutbox, SqliteInbox, SqliteEdgeCorrections, Closable):
     """:class:`common.store.contract.EdgeStore` in a folder: outbox and inbox on one database.
 
     Args:

@@ -37,6 +37,7 @@ from common.store.rows import (
     verified,
 )
 from common.store.settings import FogStoreSettings
+from common.store.sqlite_corrections import SqliteFogCorrections
 from common.store.sqlite_view import SqliteTrainingView
 
 __all__ = ["SqliteFogStore"]
@@ -52,7 +53,7 @@ SCAN_RECORDS = 10_000
 RETENTION = "the log no longer keeps these records; pull on after them"
 
 
-class SqliteFogStore(Closable):
+class SqliteFogStore(SqliteFogCorrections, Closable):
     """:class:`common.store.contract.FogStore` in a folder.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from common.errors import StoreCorruptError
 from common.frame import Frame, FrameIdentity
 from common.store.content import ContentDatabase
 from common.store.contract import Closable
+from common.store.corrections import Correction, corrected_frame, correction_of
 from common.store.log_rows import LOG_COLUMNS, record_of
 from common.store.records import Record, RecordKind
-from common.store.rows import checksum, frame_of, source_frame, unsigned
+from common.store.rows import checksum, frame_of, signed, source_frame, unsigned
+from common.store.sqlite_corrections import newest_correction, own_correction
 
 __all__ = ["SqliteTrainingView"]
 
@@ -99,6 +102,51 @@ class SqliteTrainingView(Closable):
                 self._damaged[str(error)] = None
                 return None
 
+    def packet_of(self, identity: FrameIdentity) -> bytes | None:
+        """The packet of this frame."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                f"SELECT {LOG_COLUMNS}, checksum, payload FROM {self._table} WHERE device = ? AND epoch = ? "
+                f"AND number = ? AND kind = ? {USABLE[self._database.role]}",
+                (
+                    identity.device,
+                    signed(identity.epoch),
+                    signed(identity.number),
+                    RecordKind.PACKET.value,
+                ),
+            ).fetchone()
+            if row is None:
+                return None
+            try:
+                return self._whole(row[:8], row[8], row[9])[1]
+            except StoreCorruptError as error:
+                self._damaged[str(error)] = None
+                return None
+
+    def corrections_after(self, position: int, limit: int) -> list[tuple[int, Correction]]:
+        """Corrected labels in order."""
+        corrections: list[tuple[int, Correction]] = []
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {self._order}, {LOG_COLUMNS}, checksum, payload FROM {self._table} "
+                f"WHERE kind = ? AND {self._order} > ? ORDER BY {self._order}",
+                (RecordKind.LABELS.value, position),
+            )
+            for row in rows:
+                if len(corrections) >= limit:
+                    break
+                try:
+                    corrections.append((row[0], correction_of(*self._whole(row[1:9], row[9], row[10]))))
+                except StoreCorruptError as error:
+                    self._damaged[str(error)] = None
+            rows.close()
+        return corrections
+
+    def correction(self, identity: FrameIdentity) -> Correction | None:
+        """The newest correction of this frame."""
+        with self._database.reading():
+            return newest_correction(self._database, self._table, identity)
+
     def validation_originals(self, limit: int) -> list[Frame]:
         """The newest labelled validation frames whose original is here."""
         frames: dict[bytes, Frame] = {}
@@ -112,7 +160,7 @@ class SqliteTrainingView(Closable):
             for item in chain.from_iterable(zip_longest(*sources)):
                 if len(frames) >= limit:
                     break
-                if item is not None:
+                if item is not None and item[1].labelled:
                     frames.setdefault(item[0], item[1])
         return list(frames.values())
 
@@ -156,7 +204,8 @@ class SqliteTrainingView(Closable):
             data = self._image(name, digest, image)
             if data is not None:
                 identity = FrameIdentity(device, unsigned(epoch), unsigned(number))
-                yield digest, frame_of(json.loads(facts), data, identity)
+                correction = newest_correction(self._database, self._table, identity)
+                yield digest, corrected_frame(frame_of(json.loads(facts), data, identity), correction)
 
     def _own_originals(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, Frame]]:
         rows = connection.execute(
@@ -170,10 +219,10 @@ class SqliteTrainingView(Closable):
                 continue
             data = self._image(name, digest, image)
             if data is not None:
-                yield (
-                    digest,
-                    frame_of(json.loads(facts), data, FrameIdentity(device, unsigned(epoch), number)),
-                )
+                frame = frame_of(json.loads(facts), data, FrameIdentity(device, unsigned(epoch), number))
+                # Its own corrections hold here before the fog has them.
+                own = own_correction(connection, number)
+                yield digest, frame if own is None else replace(frame, labelled=own[0], boxes=own[1])
 
     def _fetched_originals(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, Frame]]:
         rows = connection.execute(
@@ -191,4 +240,6 @@ class SqliteTrainingView(Closable):
                 continue
             data = self._image(f"the original of record {record.position}", source.digest, row[9])
             if data is not None:
-                yield source.digest, source.frame(data, record.identity)
+                frame = source.frame(data, record.identity)
+                correction = newest_correction(self._database, self._table, record.identity)
+                yield source.digest, corrected_frame(frame, correction)
