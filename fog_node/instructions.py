@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from common.frame import Frame
+from common.frame import Box, Frame, FrameIdentity
 from common.store.records import RecordKind
 from common.wire.messages import Message
 
-__all__ = ["Commit", "Instruction", "ReadBlob", "ReadLog", "Send"]
+__all__ = ["Commit", "Instruction", "ReadBlob", "ReadLog", "Send", "WriteCorrection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,15 @@ class ReadBlob:
     devices: frozenset[str] | None
 
 
-Instruction: TypeAlias = Send | Commit | ReadLog | ReadBlob
+@dataclass(frozen=True, slots=True)
+class WriteCorrection:
+    """Instruction: append corrected labels for a session, then call ``correction_written`` or ``_failed``."""
+
+    session: int
+    identity: FrameIdentity
+    revision: int
+    labelled: bool
+    boxes: tuple[Box, ...]
+
+
+Instruction: TypeAlias = Send | Commit | ReadLog | ReadBlob | WriteCorrection

@@ -57,7 +57,7 @@ class LogCount:
         return self._ended
 
     def _read(self, after: int) -> None:
-        kinds = (RecordKind.PACKET, RecordKind.TOMBSTONE)
+        kinds = (RecordKind.PACKET, RecordKind.TOMBSTONE, RecordKind.LABELS)
         self._reads.run(
             lambda: self._store.read(after, SCAN_RECORDS, SCAN_BYTES, None, kinds), self._add, self._failed
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.store.contract import FogStore
+from common.store.corrections import trainable_change
 from common.store.records import Record, RecordKind
 from common.store.rows import KEYFRAME_KEY, keyframe_facts
 from fog_node.encoder_messages import Encoded, NotEncoded
@@ -93,6 +94,8 @@ class Figures:
         """Count a record of the log."""
         if record.kind in (RecordKind.PACKET, RecordKind.TOMBSTONE):
             self.add(record.device, record.kind, record.meta, record.size)
+        elif record.kind is RecordKind.LABELS:
+            self.trainable += trainable_change(record.meta)
 
     def add(self, device: str, kind: RecordKind, meta: Mapping[str, Any], size: int) -> None:
         """Count a packet or a tombstone of ``size`` payload bytes."""

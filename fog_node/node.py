@@ -21,6 +21,7 @@ from common.store.contract import FogStore
 from common.store.records import CommitOutcome, LogPage, PendingFrame, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
 from common.wire.messages import Message, Pull, RecordMessage
+from fog_node.corrections import CorrectionWriter
 from fog_node.downlinks import Downlinks
 from fog_node.encoder_messages import BatchEncoded, StartEncoder
 from fog_node.encoding import (
@@ -32,7 +33,7 @@ from fog_node.encoding import (
     Kill,
     LoadPending,
 )
-from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send
+from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send, WriteCorrection
 from fog_node.learner import Learner
 from fog_node.log_count import LogCount
 from fog_node.log_records import Figures, finish_frames, record_of
@@ -130,6 +131,9 @@ class FogNode:
             jobs=self._writes,
             mailbox=mailbox,
             on_published=self._published,
+        )
+        self._corrections = CorrectionWriter(
+            self.state.corrections, self._figures, store, self._writes, done=self._corrected
         )
         self._log_count = LogCount(
             self._figures, store, self._reads, until=self.last_position, on_counted=self._train
@@ -279,6 +283,8 @@ class FogNode:
                     self._read_log(instruction)
                 case ReadBlob():
                     self._read_blob(instruction)
+                case WriteCorrection():
+                    self._corrections.write(instruction)
 
     def _deliver(self, routing_id: bytes, key: str, message: Message) -> bool:
         """Send a message; a gap in the place of a record that cannot travel."""
@@ -405,6 +411,11 @@ class FogNode:
         if self._log_count.ended:
             planned = self._planner.strategy is Strategy.FOG
             self._learner.update(self._figures.trainable, self.last_position, planned=planned)
+
+    def _corrected(self, answers: Sequence[Instruction], position: int) -> None:
+        self.perform(answers)
+        self._grew(position)
+        self._train()
 
     def _published(self, position: int, size: int) -> None:
         self._planner.detector_bytes = size

@@ -28,6 +28,7 @@ class Session:
         heard: Time of the last message from it, seconds.
         uploads, upload_bytes: Uploads that wait for their commit.
         fetches: Fetch requests under way.
+        corrections: Corrections of labels that wait for their commit.
         reading: Whether a page of the log is being read for it, or will be read again.
         read_again_at: When a page that could not be read is asked for again, seconds; None when none is.
         window: Its credit window.
@@ -47,6 +48,7 @@ class Session:
     uploads: int = 0
     upload_bytes: int = 0
     fetches: int = 0
+    corrections: int = 0
     reading: bool = False
     read_again_at: float | None = None
     window: SendWindow = field(default_factory=SendWindow)

@@ -18,6 +18,7 @@ from common.wire.messages import (
     FEATURES,
     CaughtUp,
     Chunk,
+    Correct,
     Error,
     ErrorCode,
     Fetch,
@@ -32,6 +33,7 @@ from common.wire.messages import (
     Upload,
     Welcome,
 )
+from fog_node.corrections import Corrections
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
 from fog_node.sessions import Session, readable_devices, wanted_kinds
 from fog_node.settings import FogSettings
@@ -74,6 +76,8 @@ class FogState:
         self._sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
         self._uploads = Uploads(settings, self._sessions)
+        self.corrections = Corrections(settings, self._numbers)
+        """Corrected labels on their way to the log."""
         self._plan: Plan | None = None
         self._stopping = False
 
@@ -116,6 +120,8 @@ class FogState:
         match message:
             case Upload():
                 return self._uploads.received(session, message, now)
+            case Correct():
+                return self.corrections.received(session, message)
             case Pull():
                 wire = self._settings.wire
                 # Half the socket's queue is left to acknowledgements and chunks: a window that fits the

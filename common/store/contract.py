@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from common.frame import Box, Frame, FrameIdentity, in_validation_block
-from common.store.corrections import Correction, CorrectionOutcome
+from common.store.corrections import Correction, CorrectionResult
 from common.store.records import (
     ApplyResult,
     CommitOutcome,
@@ -221,7 +221,7 @@ class FogStore(Closable, Protocol):
 
     def correct(
         self, identity: FrameIdentity, revision: int, labelled: bool, boxes: Sequence[Box]
-    ) -> CorrectionOutcome:
+    ) -> CorrectionResult:
         """Append corrected labels of a committed frame, see :class:`common.store.corrections.Correction`.
 
         The frame's own records stay as they are; of several corrections the greatest revision holds.
@@ -229,7 +229,8 @@ class FogStore(Closable, Protocol):
         Args:
             identity: The frame.
             revision: 1 to ``LAST_REVISION``.
-            labelled, boxes: The labels; boxes in pixels of the recorded image.
+            labelled: Whether the boxes are known.
+            boxes: In pixels of the recorded image.
 
         Returns:
             Acknowledge STORED and KNOWN, refuse CONFLICT; UNKNOWN_FRAME may mend.

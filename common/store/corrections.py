@@ -24,6 +24,7 @@ __all__ = [
     "LAST_REVISION",
     "Correction",
     "CorrectionOutcome",
+    "CorrectionResult",
     "corrected_frame",
     "correction_meta",
     "correction_of",
@@ -90,6 +91,19 @@ class Correction:
         return json_text(facts).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class CorrectionResult:
+    """What the fog's store did with a correction.
+
+    Attributes:
+        outcome: What became of it.
+        trainable: By how many the frames to train on have changed: -1, 0 or 1.
+    """
+
+    outcome: CorrectionOutcome
+    trainable: int = 0
+
+
 def label_facts(labelled: bool, boxes: tuple[Box, ...]) -> dict[str, Any]:
     """Labels as JSON values."""
     return {
@@ -142,14 +156,8 @@ def correction_of(record: Record, payload: bytes) -> Correction:
         )
         if sound:
             identity = FrameIdentity(record.device, record.epoch, frame)
-            return Correction(
-                identity,
-                revision,
-                width,
-                height,
-                labelled,
-                tuple(Box(*map(float, b[:4]), b[4]) for b in boxes),
-            )
+            parsed = tuple(Box(*(float(edge) for edge in box[:4]), name=box[4]) for box in boxes)
+            return Correction(identity, revision, width, height, labelled, parsed)
     except (ValueError, KeyError, TypeError, IndexError, BoxError, RecursionError):
         pass
     raise StoreCorruptError(f"record {record.position} holds no labels of a frame; correct the frame again")

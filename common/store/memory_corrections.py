@@ -10,7 +10,14 @@ from typing import Any
 from common.errors import StoreError
 from common.frame import Box, Frame, FrameIdentity
 from common.store.contract import TrainingView
-from common.store.corrections import LAST_REVISION, Correction, CorrectionOutcome, correction_meta
+from common.store.corrections import (
+    LAST_REVISION,
+    Correction,
+    CorrectionOutcome,
+    CorrectionResult,
+    correction_meta,
+    trainable_change,
+)
 from common.store.records import RecordKind
 
 __all__ = ["MemoryEdgeCorrections", "MemoryFogCorrections"]
@@ -37,23 +44,23 @@ class MemoryFogCorrections:
 
     def correct(
         self, identity: FrameIdentity, revision: int, labelled: bool, boxes: Sequence[Box]
-    ) -> CorrectionOutcome:
+    ) -> CorrectionResult:
         """Append corrected labels of a committed frame."""
         with self._open():
             frame = self._frame(identity)
             if frame is None:
-                return CorrectionOutcome.UNKNOWN_FRAME
+                return CorrectionResult(CorrectionOutcome.UNKNOWN_FRAME)
             before = self.training_view().correction(identity)
             correction = Correction(identity, revision, frame.width, frame.height, labelled, tuple(boxes))
             number, payload = correction.record_number, correction.payload()
             if before is not None and before.revision >= revision:
                 other = before.revision == revision and before.payload() != payload
-                return CorrectionOutcome.CONFLICT if other else CorrectionOutcome.KNOWN
+                return CorrectionResult(CorrectionOutcome.CONFLICT if other else CorrectionOutcome.KNOWN)
             was = frame.labelled if before is None else before.labelled
             meta = correction_meta(correction, was_labelled=was, validation=frame.validation)
             record = FrameIdentity(identity.device, identity.epoch, number)
             self._append(RecordKind.LABELS, record, meta, payload)
-            return CorrectionOutcome.STORED
+            return CorrectionResult(CorrectionOutcome.STORED, trainable_change(meta))
 
 
 class MemoryEdgeCorrections:

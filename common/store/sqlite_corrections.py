@@ -15,10 +15,12 @@ from common.store.corrections import (
     LAST_REVISION,
     Correction,
     CorrectionOutcome,
+    CorrectionResult,
     correction_meta,
     correction_of,
     label_facts,
     record_numbers,
+    trainable_change,
 )
 from common.store.log_rows import LOG_COLUMNS, record_of
 from common.store.records import RecordKind
@@ -74,7 +76,7 @@ class SqliteFogCorrections:
 
     def correct(
         self, identity: FrameIdentity, revision: int, labelled: bool, boxes: Sequence[Box]
-    ) -> CorrectionOutcome:
+    ) -> CorrectionResult:
         """Append corrected labels of a committed frame."""
         key = (identity.device, signed(identity.epoch), signed(identity.number))
         with self._database.writing() as connection:
@@ -82,7 +84,7 @@ class SqliteFogCorrections:
                 "SELECT facts FROM frames WHERE device = ? AND epoch = ? AND number = ?", key
             ).fetchone()
             if row is None:
-                return CorrectionOutcome.UNKNOWN_FRAME
+                return CorrectionResult(CorrectionOutcome.UNKNOWN_FRAME)
             facts = json.loads(row[0])
             before = newest_correction(self._database, "log", identity)
             correction = Correction(
@@ -91,12 +93,12 @@ class SqliteFogCorrections:
             number, payload = correction.record_number, correction.payload()
             if before is not None and before.revision >= revision:
                 other = before.revision == revision and before.payload() != payload
-                return CorrectionOutcome.CONFLICT if other else CorrectionOutcome.KNOWN
+                return CorrectionResult(CorrectionOutcome.CONFLICT if other else CorrectionOutcome.KNOWN)
             was = facts["labelled"] if before is None else before.labelled
             meta = correction_meta(correction, was_labelled=was, validation=facts["validation"])
             record = FrameIdentity(identity.device, identity.epoch, number)
             self._append(connection, RecordKind.LABELS, record, meta, payload)
-        return CorrectionOutcome.STORED
+        return CorrectionResult(CorrectionOutcome.STORED, trainable_change(meta))
 
 
 class SqliteEdgeCorrections:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from common.errors import MessageError
 from common.frame import Box, Frame, FrameIdentity, content_digest
+from common.store.corrections import Correction
 from common.wire.fields import (
     MAX_BOXES,
     MAX_NAME,
@@ -24,7 +25,7 @@ from common.wire.fields import (
     WireBox,
 )
 
-__all__ = ["Fetch", "Hello", "Ping", "Pull", "Report", "Upload"]
+__all__ = ["Correct", "Fetch", "Hello", "Ping", "Pull", "Report", "Upload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,32 @@ class Hello:
     software: Annotated[str, Field(max_length=40)] = ""
     more_kinds: Features = ()
     features: Features = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """Corrected labels of a frame that the fog has; only for a fog whose Welcome names the feature
+    ``corrections``.
+
+    Attributes:
+        epoch, number: The frame's identity beside the sender's key.
+        revision: From 1; of several corrections of a frame the greatest holds.
+        labelled: Whether the boxes are known; False takes the frame out of training.
+        boxes: Object regions in pixels of the recorded image.
+    """
+
+    epoch: U64
+    number: U64
+    revision: Annotated[int, Field(ge=1, lt=2**16)]
+    labelled: bool
+    boxes: Annotated[tuple[WireBox, ...], Field(max_length=MAX_BOXES)]
+
+    @classmethod
+    def of(cls, correction: Correction) -> Correct:
+        """The message of a correction."""
+        identity = correction.identity
+        boxes = tuple((float(b.x0), float(b.y0), float(b.x1), float(b.y1), b.name) for b in correction.boxes)
+        return cls(identity.epoch, identity.number, correction.revision, correction.labelled, boxes)
 
 
 @dataclass(frozen=True, slots=True)

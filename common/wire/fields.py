@@ -34,9 +34,10 @@ __all__ = [
 PROTOCOL_VERSION = 2
 """Version of these messages; neighbours (one older, one newer) are understood.
 
-Version 2 added features, more_kinds, priority and retry_after_s, all of them with defaults."""
+Version 2 added features, more_kinds, priority and retry_after_s, all of them with defaults, and the messages
+Correct and Corrected."""
 
-FEATURES: tuple[str, ...] = ("priority", "retry_after")
+FEATURES: tuple[str, ...] = ("priority", "retry_after", "corrections")
 """What this node understands beyond version 1, told in Hello and Welcome: a message *type* that not every
 neighbour knows is sent only to a peer that named its feature. New *fields* need none: they are ignored."""
 
@@ -68,7 +69,7 @@ Rate = Annotated[float, Field(ge=0, le=1e15)]
 Priority = Annotated[int, Field(ge=0, le=9)]
 Features = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=40)], ...], Field(max_length=32)]
 """Names, of which those unknown here are passed over."""
-KindName = Literal["packet", "tombstone", "shared_part", "weights", "gap"]
+KindName = Literal["packet", "tombstone", "shared_part", "weights", "labels", "gap"]
 WireBox: TypeAlias = tuple[float, float, float, float, Annotated[str, Field(max_length=100)]]
 """x0, y0, x1, y1 in pixels of the image (finite; any order until ``to_frame``), class name."""
 

@@ -25,7 +25,18 @@ from common.wire.fields import (
     Sentence,
 )
 
-__all__ = ["Accepted", "CaughtUp", "Chunk", "Error", "Plan", "Pong", "RecordMessage", "Refused", "Welcome"]
+__all__ = [
+    "Accepted",
+    "CaughtUp",
+    "Chunk",
+    "Corrected",
+    "Error",
+    "Plan",
+    "Pong",
+    "RecordMessage",
+    "Refused",
+    "Welcome",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,25 @@ class Refused:
     sentence: Sentence
     permanent: bool
     retry_after_s: Annotated[float, Field(ge=0, le=86_400)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """Answers Correct.
+
+    Attributes:
+        epoch, number, revision: Of the correction.
+        code: Empty when it is on the fog's disk, else an :class:`ErrorCode` value.
+        sentence: What was wrong and how to mend it.
+        permanent: Of a refusal. False: send it again later; True: never again.
+    """
+
+    epoch: U64
+    number: U64
+    revision: Annotated[int, Field(ge=1, lt=2**16)]
+    code: Annotated[str, Field(max_length=40)] = ""
+    sentence: Sentence = ""
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

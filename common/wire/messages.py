@@ -7,16 +7,17 @@ neighbouring versions understand each other; a message type added later has the 
 Hello and Welcome tell, and is sent only to peers that told it.
 
 This is the list of all of them, and where other packages import them from. They are defined in
-:mod:`common.wire.edge_messages` (edge to fog: Hello, Upload, Pull, Fetch, Report, Ping) and
-:mod:`common.wire.fog_messages` (fog to edge: Welcome, Accepted, Refused, RecordMessage, CaughtUp,
-Chunk, Plan, Pong, Error), their field types and limits in :mod:`common.wire.fields`.
+:mod:`common.wire.edge_messages` (edge to fog: Hello, Upload, Correct, Pull, Fetch, Report,
+Ping) and
+:mod:`common.wire.fog_messages` (fog to edge: Welcome, Accepted, Refused, Corrected,
+RecordMessage, CaughtUp, Chunk, Plan, Pong, Error), their field types and limits in :mod:`common.wire.fields`.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
-from common.wire.edge_messages import Fetch, Hello, Ping, Pull, Report, Upload
+from common.wire.edge_messages import Correct, Fetch, Hello, Ping, Pull, Report, Upload
 from common.wire.fields import (
     ANY_DEVICE,
     FEATURES,
@@ -31,6 +32,7 @@ from common.wire.fog_messages import (
     Accepted,
     CaughtUp,
     Chunk,
+    Corrected,
     Error,
     Plan,
     Pong,
@@ -49,6 +51,8 @@ __all__ = [
     "Accepted",
     "CaughtUp",
     "Chunk",
+    "Correct",
+    "Corrected",
     "Error",
     "ErrorCode",
     "Fetch",
@@ -69,6 +73,7 @@ __all__ = [
 Message: TypeAlias = (
     Hello
     | Upload
+    | Correct
     | Pull
     | Fetch
     | Report
@@ -76,6 +81,7 @@ Message: TypeAlias = (
     | Welcome
     | Accepted
     | Refused
+    | Corrected
     | RecordMessage
     | CaughtUp
     | Chunk

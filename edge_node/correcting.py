@@ -1,0 +1,206 @@
+"""Which corrected labels are on their way to the fog: a state machine over the store, and its shell."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from common.node.jobs import Jobs
+from common.store.contract import EdgeStore
+from common.store.corrections import Correction
+from common.wire.messages import Correct, Corrected, Message
+
+__all__ = [
+    "Correcting",
+    "CorrectingInstruction",
+    "Corrections",
+    "LoadCorrections",
+    "SendCorrection",
+    "Settle",
+]
+
+WINDOW = 16
+"""Corrections sent and not yet answered."""
+
+LOOK_S = 1.0
+"""Longest wait before a new correction, or one whose frame the fog has just taken, is looked for, seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCorrections:
+    """Instruction: read waiting corrections from the store, then call :meth:`Correcting.loaded`."""
+
+    limit: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendCorrection:
+    """Instruction: send this correction."""
+
+    correction: Correction
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Instruction: the fog has this correction, or refuses it for good (``reason``); tell the store."""
+
+    number: int
+    revision: int
+    reason: str | None
+
+
+CorrectingInstruction: TypeAlias = LoadCorrections | SendCorrection | Settle
+
+
+class Correcting:
+    """The corrections of one edge on their way.
+
+    Args:
+        retry_s: Seconds after which corrections are sent again that the fog refused for now.
+    """
+
+    def __init__(self, retry_s: float) -> None:
+        self._retry_s = retry_s
+        self._open = False
+        self._in_flight: dict[int, int] = {}
+        self._request: LoadCorrections | None = None
+        self._after = -1
+        self._look_at: float | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Corrections sent and not yet answered."""
+        return len(self._in_flight)
+
+    def opened(self, supported: bool, now: float) -> list[CorrectingInstruction]:
+        """A session has begun; an older fog takes no corrections, they wait for a newer one."""
+        self._open = supported
+        self._in_flight.clear()
+        self._request, self._after, self._look_at = None, -1, now
+        return self.tick(now)
+
+    def closed(self) -> None:
+        """The session has ended: nothing is in flight."""
+        self._open = False
+        self._in_flight.clear()
+
+    def wake(self, now: float) -> None:
+        """A correction was recorded, or the fog has taken a frame that may have one."""
+        at = now + LOOK_S
+        self._look_at = at if self._look_at is None else min(self._look_at, at)
+
+    def loaded(
+        self, request: LoadCorrections, corrections: Sequence[Correction], now: float
+    ) -> list[CorrectingInstruction]:
+        """The store gave these for a request."""
+        if request is not self._request:
+            return []
+        self._request = None
+        if len(corrections) == request.limit:
+            # There may be more behind them.
+            self._look_at, self._after = now, corrections[-1].identity.number
+        else:
+            self._after = -1
+        instructions: list[CorrectingInstruction] = []
+        for correction in corrections if self._open else ():
+            number = correction.identity.number
+            if self._in_flight.get(number) != correction.revision:
+                self._in_flight[number] = correction.revision
+                instructions.append(SendCorrection(correction))
+        return instructions
+
+    def failed(self, now: float) -> None:
+        """The store could not be read or written."""
+        self._request = None
+        self._again(now)
+
+    def answered(self, answer: Corrected, now: float) -> list[CorrectingInstruction]:
+        """The fog has answered a correction."""
+        if self._in_flight.get(answer.number) == answer.revision:
+            del self._in_flight[answer.number]
+        if answer.code and not answer.permanent:
+            self._again(now)
+            return []
+        reason = f"{answer.code}: {answer.sentence}" if answer.code else None
+        return [Settle(answer.number, answer.revision, reason), *self.tick(now)]
+
+    def tick(self, now: float) -> list[CorrectingInstruction]:
+        """Time has passed."""
+        due = self._look_at is not None and now >= self._look_at
+        room = WINDOW - len(self._in_flight)
+        if not self._open or not due or self._request is not None or room <= 0:
+            return []
+        self._look_at = None
+        self._request = LoadCorrections(room, self._after)
+        return [self._request]
+
+    def _again(self, now: float) -> None:
+        self._after = -1
+        self._look_at = now + self._retry_s
+
+
+class Corrections:
+    """Carries out what :class:`Correcting` decides.
+
+    Args:
+        state: The state machine.
+        store: The edge's store.
+        jobs: Its thread.
+        send: Sends to the fog.
+        epoch: The store's epoch: answers of another one are not for this installation.
+    """
+
+    def __init__(
+        self,
+        state: Correcting,
+        store: EdgeStore,
+        jobs: Jobs,
+        *,
+        send: Callable[[Message], None],
+    ) -> None:
+        self.state = state
+        self._store = store
+        self._jobs = jobs
+        self._send = send
+
+    def perform(self, instructions: Sequence[CorrectingInstruction]) -> None:
+        """Carry out instructions."""
+        for instruction in instructions:
+            match instruction:
+                case LoadCorrections():
+                    self._load(instruction)
+                case SendCorrection(correction):
+                    self._send(Correct.of(correction))
+                case Settle():
+                    self._settle(instruction)
+
+    def answered(self, answer: Corrected) -> None:
+        """The fog has answered."""
+        if answer.code and answer.permanent:
+            _log.warning("corrected labels of frame %d were refused: %s", answer.number, answer.sentence)
+        self.perform(self.state.answered(answer, time.monotonic()))
+
+    def _load(self, request: LoadCorrections) -> None:
+        def loaded(corrections: list[Correction]) -> None:
+            self.perform(self.state.loaded(request, corrections, time.monotonic()))
+
+        self._jobs.run(
+            lambda: self._store.waiting_corrections(request.limit, request.after), loaded, self._failed
+        )
+
+    def _settle(self, settle: Settle) -> None:
+        self._jobs.run(
+            lambda: self._store.settle_correction(settle.number, settle.revision, settle.reason),
+            lambda _: None,
+            self._failed,
+        )
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("corrected labels wait: %s", error)
+        self.state.failed(time.monotonic())
