@@ -28,6 +28,9 @@ WINDOW = 16
 LOOK_S = 1.0
 """Longest wait before a new correction, or one whose frame the fog has just taken, is looked for, seconds."""
 
+RETRY_S = (2.0, 300.0)
+"""First and longest wait before corrections are sent again that the fog refused for now, seconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -59,14 +62,10 @@ CorrectingInstruction: TypeAlias = LoadCorrections | SendCorrection | Settle
 
 
 class Correcting:
-    """The corrections of one edge on their way.
+    """The corrections of one edge on their way."""
 
-    Args:
-        retry_s: Seconds after which corrections are sent again that the fog refused for now.
-    """
-
-    def __init__(self, retry_s: float) -> None:
-        self._retry_s = retry_s
+    def __init__(self) -> None:
+        self._wait_s = RETRY_S[0]
         self._open = False
         self._in_flight: dict[int, int] = {}
         self._request: LoadCorrections | None = None
@@ -127,6 +126,7 @@ class Correcting:
         if answer.code and not answer.permanent:
             self._again(now)
             return []
+        self._wait_s = RETRY_S[0]
         reason = f"{answer.code}: {answer.sentence}" if answer.code else None
         return [Settle(answer.number, answer.revision, reason), *self.tick(now)]
 
@@ -141,8 +141,10 @@ class Correcting:
         return [self._request]
 
     def _again(self, now: float) -> None:
+        """A device that has moved to this fog may have frames that only its former one knows."""
         self._after = -1
-        self._look_at = now + self._retry_s
+        self._look_at = now + self._wait_s
+        self._wait_s = min(2 * self._wait_s, RETRY_S[1])
 
 
 class Corrections:
@@ -153,7 +155,6 @@ class Corrections:
         store: The edge's store.
         jobs: Its thread.
         send: Sends to the fog.
-        epoch: The store's epoch: answers of another one are not for this installation.
     """
 
     def __init__(
@@ -180,11 +181,19 @@ class Corrections:
                 case Settle():
                     self._settle(instruction)
 
-    def answered(self, answer: Corrected) -> None:
+    def opened(self, supported: bool, now: float) -> None:
+        """A session with the own fog has begun."""
+        self.perform(self.state.opened(supported, now))
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        self.perform(self.state.tick(now))
+
+    def answered(self, answer: Corrected, now: float) -> None:
         """The fog has answered."""
         if answer.code and answer.permanent:
             _log.warning("corrected labels of frame %d were refused: %s", answer.number, answer.sentence)
-        self.perform(self.state.answered(answer, time.monotonic()))
+        self.perform(self.state.answered(answer, now))
 
     def _load(self, request: LoadCorrections) -> None:
         def loaded(corrections: list[Correction]) -> None:

@@ -20,6 +20,7 @@ from common.wire.messages import (
     Accepted,
     CaughtUp,
     Chunk,
+    Corrected,
     Error,
     Fetch,
     Hello,
@@ -133,6 +134,7 @@ class FogSession:
             log_id=self._log_id,
             devices=self.part.devices,
             kinds=(*self.part.kinds, "gap"),
+            more_kinds=("labels",) if "packet" in self.part.kinds else (),
             software=__version__,
             features=FEATURES,
         )
@@ -162,13 +164,15 @@ class FogSession:
         """
         now = time.monotonic()
         match message:
-            case Accepted(epoch) | Refused(epoch) if epoch != self._store.epoch:
+            case Accepted(epoch) | Refused(epoch) | Corrected(epoch) if epoch != self._store.epoch:
                 # The same key recorded these with another store, before this device was installed anew.
                 _log.debug("an answer to uploads of another installation, epoch %d", epoch)
             case Accepted() if self._sender is not None:
                 self._sender.accepted(message.numbers, now)
             case Refused() if self._sender is not None:
                 self._sender.refused(message, now)
+            case Corrected() if self._sender is not None:
+                self._sender.corrections.answered(message, now)
             case RecordMessage():
                 self.down.add(size, now)
                 self.perform(self.receiving.record(message.to_record()))

@@ -16,6 +16,7 @@ from common.node.mailbox import Mailbox
 from common.node.trainer_link import TrainerLink
 from common.node.training_rounds import Received, RoundRules, TrainingRounds
 from common.store.contract import EdgeStore
+from common.store.corrections import trainable_change
 from common.store.records import RecordKind
 from common.wire.messages import Plan
 from edge_node.settings import EdgeSettings
@@ -166,9 +167,12 @@ class Learner:
 
     def _count(self) -> None:
         """In the store's thread, the only one that changes these two: count on from where it stood."""
-        while records := self._store.records(self._counted_to, COUNT_AT_ONCE, (RecordKind.PACKET,)):
+        kinds = (RecordKind.PACKET, RecordKind.LABELS)
+        while records := self._store.records(self._counted_to, COUNT_AT_ONCE, kinds):
             self._trainable += sum(
-                bool(record.meta.get("labelled")) and not record.meta.get("validation")
+                trainable_change(record.meta)
+                if record.kind is RecordKind.LABELS
+                else bool(record.meta.get("labelled")) and not record.meta.get("validation")
                 for _, record in records
             )
             self._counted_to = records[-1][0]

@@ -82,6 +82,7 @@ class EdgeNode:
             base=base,
             store=store,
             on_recorded=lambda: mailbox.post(self.sender.recorded),
+            on_corrected=lambda: mailbox.post(self.sender.corrected),
         )
         self.learner = Learner(
             settings,
@@ -193,6 +194,7 @@ class EdgeNode:
             "recording": {
                 "state": recorder.state,
                 "source": recorder.source,
+                "corrected": recorder.corrected,
                 "skipped": recorder.skipped,
                 "problems": list(recorder.problems),
             },

@@ -13,6 +13,7 @@ from common.node.jobs import Call, Jobs
 from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
 from common.wire.messages import Message, Refused, Upload, Welcome
+from edge_node.correcting import Correcting, Corrections
 from edge_node.troubles import Troubles
 from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Uploading, UploadInstruction
 
@@ -48,6 +49,7 @@ class OutboxSender:
         self._meter = meter
         self._expected = expected
         self._send = send
+        self.corrections = Corrections(Correcting(), store, jobs, send=send)
         self._troubles = Troubles(_log)
         self._welcome: Welcome | None = None
         self._last_refusal = ""
@@ -55,7 +57,9 @@ class OutboxSender:
     def opened(self, welcome: Welcome) -> None:
         """A session with the own fog has begun, in which this node may upload."""
         self._welcome = welcome
-        self.perform(self.uploading.opened(welcome.max_uploads, time.monotonic()))
+        now = time.monotonic()
+        self.perform(self.uploading.opened(welcome.max_uploads, now))
+        self.corrections.opened("corrections" in welcome.features, now)
 
     def not_allowed(self, device: str) -> None:
         """A session has begun in which this node, of this key, may not upload."""
@@ -70,10 +74,15 @@ class OutboxSender:
         self._welcome = None
         self._meter.end()
         self.uploading.closed()
+        self.corrections.state.closed()
 
     def recorded(self) -> None:
         """The outbox has new frames."""
         self.perform(self.uploading.recorded(time.monotonic()))
+
+    def corrected(self) -> None:
+        """The store has new corrections."""
+        self.corrections.state.wake(time.monotonic())
 
     def accepted(self, numbers: Sequence[int], now: float) -> None:
         """The fog has these frames on disk."""
@@ -81,6 +90,7 @@ class OutboxSender:
         self._meter.add(taken, now)
         self._last_refusal = ""
         self.perform(instructions)
+        self.corrections.state.wake(now)
         self._pause_meter()
 
     def refused(self, message: Refused, now: float) -> None:
@@ -96,6 +106,7 @@ class OutboxSender:
     def tick(self, now: float) -> None:
         """Time has passed."""
         self.perform(self.uploading.tick(now))
+        self.corrections.tick(now)
 
     def perform(self, instructions: Sequence[UploadInstruction]) -> None:
         """Carry out instructions."""

@@ -15,8 +15,9 @@ from common.frame import Frame, FrameIdentity, in_validation_block
 from common.images import ImageLimits, decode_image, encode_jpeg, image_header
 from common.node.settings import resolve
 from common.store.contract import EdgeStore
+from common.store.corrections import Correction
 from common.wire.framing import encode
-from common.wire.messages import Upload
+from common.wire.messages import Correct, Message, Upload
 from edge_node.settings import EdgeSettings, SourceSettings
 
 __all__ = ["Recorder", "RecorderStatus", "uploadable"]
@@ -35,9 +36,10 @@ class RecorderStatus:
     """What the recorder does.
 
     Attributes:
-        state: waiting, recording, full, done or stopped.
+        state: waiting, recording, full, watching (for new frames and labels), done or stopped.
         source: Path of the present source; empty when done.
         recorded: Frames given to the outbox by this process.
+        corrected: Frames of earlier looks whose labels this process found corrected.
         skipped: Frames left out because their image or label cannot be read or uploaded.
         problems: One sentence for each source that could not be recorded to its end.
     """
@@ -45,6 +47,7 @@ class RecorderStatus:
     state: str = "waiting"
     source: str = ""
     recorded: int = 0
+    corrected: int = 0
     skipped: int = 0
     problems: tuple[str, ...] = ()
 
@@ -53,22 +56,32 @@ class Recorder:
     """Records the sources in order, each once, in a thread of its own.
 
     A frame's key in the outbox is its source and its place there, so frames recorded before a crash are
-    passed over. A frame that cannot be read or uploaded is left out, and tried again at the next start.
+    passed over, but for labels that have changed since: these are sent as a correction. Labels that are no
+    longer there correct nothing. A frame that cannot be read or uploaded is left out, and tried again at the
+    next look.
 
     Args:
         settings: The edge's settings.
         base: Folder that relative paths of sources start from.
         store: The edge's store.
         on_recorded: Called from the thread after each new frame is on disk.
+        on_corrected: Called from the thread after corrected labels of an earlier frame are on disk.
     """
 
     def __init__(
-        self, settings: EdgeSettings, *, base: Path, store: EdgeStore, on_recorded: Callable[[], None]
+        self,
+        settings: EdgeSettings,
+        *,
+        base: Path,
+        store: EdgeStore,
+        on_recorded: Callable[[], None],
+        on_corrected: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._base = base
         self._store = store
         self._on_recorded = on_recorded
+        self._on_corrected = on_corrected
         self._stop = threading.Event()
         self._detector = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -97,17 +110,32 @@ class Recorder:
                 self._detector.wait()
             if self._stop.is_set():
                 break
-            self.status = replace(self.status, state="recording", source=source.path)
-            try:
-                self._record(source)
-            except (ResidualInrError, OSError) as error:
-                self._problem(f"recording of {source.path} ended: {error}")
-            except Exception as error:  # a broken source must not end the node
-                self._problem(f"recording of {source.path} ended by {type(error).__name__}: {error}")
+            self._look(source)
+        due = {
+            source: time.monotonic() + source.again_s for source in self._settings.sources if source.again_s
+        }
+        while due and not self._stop.is_set():
+            source = min(due, key=lambda one: due[one])
+            self.status = replace(self.status, state="watching", source="")
+            if not self._stop.wait(max(0.0, due[source] - time.monotonic())):
+                self._look(source)
+                due[source] = time.monotonic() + (source.again_s or 0.0)
         state = "stopped" if self._stop.is_set() else "done"
         self.status = replace(self.status, state=state, source="")
 
+    def _look(self, source: SourceSettings) -> None:
+        """One pass over a source; a problem ends it and is named once."""
+        self.status = replace(self.status, state="recording", source=source.path)
+        try:
+            self._record(source)
+        except (ResidualInrError, OSError) as error:
+            self._problem(f"recording of {source.path} ended: {error}")
+        except Exception as error:  # a broken source must not end the node
+            self._problem(f"recording of {source.path} ended by {type(error).__name__}: {error}")
+
     def _problem(self, sentence: str) -> None:
+        if sentence in self.status.problems:
+            return
         _log.error(sentence)
         self.status = replace(self.status, problems=(*self.status.problems, sentence))
 
@@ -139,9 +167,13 @@ class Recorder:
             if self._stop.is_set():
                 return
             key = f"{path.resolve()}#{frames.place}"
-            if self._store.recorded(key) is not None:
+            known = self._store.recorded(key) is not None
+            if known and (source.labels == "none" or not frame.labelled):
                 continue
             try:
+                if known:
+                    self._correct(key, frame)
+                    continue
                 ready = uploadable(frame, source, self._settings)
             except (ImageError, DatasetError) as error:
                 leave_out(str(error))
@@ -154,6 +186,17 @@ class Recorder:
                 return
             self.status = replace(self.status, state="recording", recorded=self.status.recorded + 1)
             self._on_recorded()
+
+    def _correct(self, key: str, frame: Frame) -> None:
+        """The labels of a frame recorded before, as the source has them now.
+
+        Raises:
+            DatasetError: No message can carry them.
+        """
+        check_message(Correct.of(Correction(LONGEST_IDENTITY, 1, 1, 1, True, frame.boxes)), frame)
+        if self._store.correct(key, True, frame.boxes) is not None:
+            self.status = replace(self.status, corrected=self.status.corrected + 1)
+            self._on_corrected()
 
     def _store_frame(self, key: str, frame: Frame) -> bool:
         """Whether the frame is in the outbox; False when the recorder was stopped while it was full."""
@@ -192,11 +235,20 @@ def uploadable(frame: Frame, source: SourceSettings, settings: EdgeSettings) -> 
     ready = replace(frame, image=image, validation=False)
     if source.labels == "none":
         ready = replace(ready, labelled=False, boxes=())
+    check_message(Upload.of(replace(ready, identity=LONGEST_IDENTITY)), frame)
+    return ready
+
+
+def check_message(message: Message, frame: Frame) -> None:
+    """See that a message about this frame can be sent.
+
+    Raises:
+        DatasetError: It cannot.
+    """
     try:
-        encode(Upload.of(replace(ready, identity=LONGEST_IDENTITY)))
+        encode(message)
     except WireError as error:
         raise DatasetError(f"frame {frame.name!r} cannot be uploaded: {error}") from error
-    return ready
 
 
 def _limits(settings: EdgeSettings) -> ImageLimits:

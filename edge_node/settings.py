@@ -75,8 +75,8 @@ class SourceSettings(Settings):
         None,
         ge=1,
         le=86_400,
-        description="seconds from the end of one look at the source to the next, which records new frames and "
-        "sends labels that were corrected meanwhile; null: one look at each start",
+        description="seconds from one look at the source to the next, which records new frames and sends "
+        "labels that were corrected meanwhile; null: one look at each start",
     )
     wait_for_detector: bool = Field(
         False, description="begin this source only once a detector has been deployed on this node"
@@ -173,7 +173,8 @@ class EdgeSettings(Settings):
         max_length=1000,
         description="what to record, in order: path (sequence, data.yaml, CSV, image folder or video), "
         "and if need be format (null: found by looking), labels (file or none), frames_per_second, "
-        "max_frames, again_s (seconds between looks for new frames and corrected labels) and wait_for_detector; such as [{path: clips/one, labels: none, frames_per_second: 5}]",
+        "max_frames, again_s (seconds between two looks at it) and wait_for_detector; such as "
+        "[{path: clips/one, labels: none, frames_per_second: 5}]",
     )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
     storage: EdgeStoreSettings = Field(EdgeStoreSettings(), description="bounds of the store")

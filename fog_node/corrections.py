@@ -95,7 +95,9 @@ class Corrections:
         """(code, sentence, permanent) of what is wrong with a correction."""
         what, number = self._settings, message.number
         if not session.may_upload:
-            sentence = f"the key {session.key} may not correct labels; run fog-node allow with --may-upload at the fog"
+            sentence = (
+                f"the key {session.key} may correct no labels; run fog-node allow --may-upload at the fog"
+            )
             return ErrorCode.NOT_ALLOWED, sentence, False
         if session.corrections >= WINDOW:
             return ErrorCode.FULL, f"at most {WINDOW} corrections may wait for their commit", False

@@ -156,7 +156,9 @@ def correction_of(record: Record, payload: bytes) -> Correction:
         )
         if sound:
             identity = FrameIdentity(record.device, record.epoch, frame)
-            parsed = tuple(Box(*(float(edge) for edge in box[:4]), name=box[4]) for box in boxes)
+            parsed = tuple(
+                Box(float(x0), float(y0), float(x1), float(y1), name) for x0, y0, x1, y1, name in boxes
+            )
             return Correction(identity, revision, width, height, labelled, parsed)
     except (ValueError, KeyError, TypeError, IndexError, BoxError, RecursionError):
         pass

@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from common.frame import Frame, FrameIdentity
+from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_jpeg
+from common.store.corrections import CorrectionOutcome, CorrectionResult
 from common.store.records import CommitOutcome, LogPage, Record, RecordKind
 from common.wire.allow_list import Device
 from common.wire.messages import (
     Accepted,
     CaughtUp,
     Chunk,
+    Correct,
+    Corrected,
     Error,
     Fetch,
     Hello,
@@ -24,7 +27,8 @@ from common.wire.messages import (
     Upload,
     Welcome,
 )
-from fog_node.instructions import Commit, ReadBlob, ReadLog, Send
+from fog_node.corrections import WINDOW
+from fog_node.instructions import Commit, ReadBlob, ReadLog, Send, WriteCorrection
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
 
@@ -332,3 +336,63 @@ def test_a_stopping_fog_finishes_what_it_has_and_takes_nothing_new(upload):
     assert messages(state.committed([CommitOutcome.STORED])) == [Accepted(7, (0,))]
     (farewell,) = messages(state.farewell())
     assert farewell.code == "stopping"
+
+
+BOX = (1.0, 2.0, 9.0, 9.0, "object")
+
+
+def correct(number=3, revision=1, labelled=True, boxes=(BOX,), epoch=7):
+    return Correct(epoch, number, revision, labelled, boxes)
+
+
+def test_a_correction_is_written_for_the_senders_own_frame_and_answered():
+    state = make_state()
+    hello(state)
+    (write,) = send(state, correct())
+    assert write.identity == FrameIdentity(ONE, 7, 3)
+    assert (write.revision, write.labelled, write.boxes) == (1, True, (Box(*BOX),))
+    (answer,) = messages(state.corrections.written(write, CorrectionResult(CorrectionOutcome.STORED)))
+    assert answer == Corrected(7, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "permanent"),
+    [
+        (correct(boxes=((1.0, 2.0, 1.0, 9.0, "object"),)), "bad_box", True),
+        (correct(boxes=((1.0, 2.0, 9.0, 9.0, "tram"),)), "unknown_class", True),
+        (correct(labelled=False), "bad_message", True),
+        (correct(number=2**47), "bad_message", True),
+        (correct(boxes=(BOX,) * 1000), "bad_box", True),
+    ],
+)
+def test_a_correction_that_no_trainer_could_use_is_refused_for_good(message, code, permanent):
+    state = make_state(limits={"frame_boxes": 999})
+    hello(state)
+    (answer,) = messages(send(state, message))
+    assert (answer.code, answer.permanent, answer.number) == (code, permanent, message.number)
+
+
+def test_who_may_not_upload_may_not_correct():
+    state = make_state(rights={TWO: Device(TWO, may_upload=False, may_subscribe=("*",))})
+    hello(state, TWO)
+    (answer,) = messages(send(state, correct(), TWO))
+    assert answer.code == "not_allowed"
+
+
+def test_corrections_that_wait_for_their_commit_are_bounded():
+    state = make_state()
+    hello(state)
+    writes = [send(state, correct(number))[0] for number in range(WINDOW)]
+    (answer,) = messages(send(state, correct(99)))
+    assert (answer.code, answer.permanent) == ("full", False)
+    (answer,) = messages(state.corrections.failed(writes[0], "the disk is full"))
+    assert (answer.code, answer.permanent) == ("internal", False)
+    assert isinstance(send(state, correct(99))[0], WriteCorrection)
+
+
+def test_labels_are_sent_to_those_who_ask_for_them():
+    for more, expected in (((), False), (("labels", "of the future"), True)):
+        state = make_state(last_position=5)
+        hello(state, more_kinds=more)
+        (read,) = send(state, Pull(0, 10, 1000))
+        assert (RecordKind.LABELS in read.kinds) == expected

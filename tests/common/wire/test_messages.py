@@ -35,6 +35,7 @@ RECORD = Record(
 EXAMPLES = [
     wire.Hello(epoch=LAST, position=3, log_id=9, devices=(KEY, "*"), kinds=("packet",), software="0.1"),
     wire.Upload.of(FRAME),
+    wire.Correct(LAST, 7, 65_535, True, ((-1.5, 0.0, 10.0, 20.25, "Auto ü"),)),
     wire.Pull(position=2**63 - 1, records=10, payload_bytes=100),
     wire.Fetch(digest=bytes(32), offset=0, length=4096),
     wire.Report(decode_frames_per_second=12.5, map50=0.5),
@@ -42,6 +43,7 @@ EXAMPLES = [
     wire.Welcome(1, 2, 3, KEY, KEY, True, 1 << 20, 32, 4096, 1.0),
     wire.Accepted(epoch=1, numbers=(1, 2, LAST)),
     wire.Refused(1, 2, wire.ErrorCode.BAD_BOX, "a box is no region", True),
+    wire.Corrected(1, 2, 3, "conflict", "used for other labels", True),
     wire.RecordMessage.of(RECORD),
     wire.CaughtUp(position=7),
     wire.Chunk(digest=bytes(32), offset=5, total=10, payload=b"12345"),
