@@ -76,6 +76,16 @@ class ContentDatabase(Database):
                 self.discard(self._written)
                 raise
 
+    def require_room_for(self, contents: Iterable[bytes]) -> None:
+        """Refuse to take this content in when the disk would fall below its reserve.
+
+        Raises:
+            StoreFullError: Too little free space.
+        """
+        sizes = [len(data) for data in contents]
+        large = sum(size for size in sizes if size > INLINE_LIMIT_BYTES)
+        self.require_room(sum(sizes) - large, large)
+
     def keep(self, digest: bytes, data: bytes) -> bytes | None:
         """The column value of content: itself, or None once it is a durable file; within :meth:`writing`.
 

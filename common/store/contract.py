@@ -5,10 +5,10 @@
 Every method that writes has committed to disk (fsync) when it returns, and has changed nothing
 when it raises. Methods may be called from any thread: a lock serialises them. What a node tells of
 itself (ids, positions, counts) is held in memory, so that asking for it waits for no other call:
-``log_id`` and ``pending_count`` at the fog; ``epoch``, ``log_id``, ``position``, ``positions``,
-``inbox_position``, ``count``, ``waiting_packets``, ``original_count`` and ``outbox_state`` at an
-edge. One process at a time may hold a store open for writing; any number may open a
-:class:`TrainingView` meanwhile.
+``log_id``, ``pending_count``, ``usage`` and ``full`` at the fog; ``epoch``, ``log_id``, ``position``,
+``positions``, ``inbox_position``, ``count``, ``waiting_packets``, ``original_count``, ``outbox_state``,
+``usage`` and ``full`` at an edge. One process at a time may hold a store open for writing; any number
+may open a :class:`TrainingView` meanwhile.
 
 Errors common to all methods: ``StoreFullError`` (disk or quota full, nothing half-written, works
 again once there is room), ``StoreCorruptError`` (a record does not match its checksum) and
@@ -36,6 +36,7 @@ from common.store.records import (
     Record,
     RecordKind,
 )
+from common.store.retention import Retained, Usage
 
 __all__ = ["Closable", "EdgeStore", "FogStore", "TrainingView"]
 
@@ -163,7 +164,7 @@ class FogStore(Closable, Protocol):
             One outcome a frame. Acknowledge STORED and DUPLICATE, refuse CONFLICT.
 
         Raises:
-            StoreFullError: None of them was stored.
+            StoreFullError: None of them was stored: the disk, or by ``retention`` the log, is full.
             StoreError: A frame has no identity.
         """
         ...
@@ -282,8 +283,29 @@ class FogStore(Closable, Protocol):
         """Devices whose records or originals have this content: who may read one may fetch it."""
         ...
 
+    @property
+    def usage(self) -> Usage:
+        """What the log and the kept originals take."""
+        ...
+
+    @property
+    def full(self) -> str | None:
+        """One sentence when retention refuses uploads at present, else None."""
+        ...
+
+    def retain(self, now: float) -> Retained:
+        """Drop a batch of what retention no longer keeps; frames that are not finished stay.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            What went; call again at once when there is more.
+        """
+        ...
+
     def trim(self, through: int) -> int:
-        """Drop the records up to and including a position (retention); returns how many went.
+        """Drop the records up to and including a position, and their originals; how many records went.
 
         A packet to which a kept one refers as its keyframe stays, to be had by its hash only, until a later
         call drops the last that refers to it.
@@ -428,6 +450,7 @@ class EdgeStore(Closable, Protocol):
             log_id: The log that they are of; None: the one followed last.
 
         Raises:
+            StoreFullError: The disk, or by ``retention`` the inbox, is full.
             StoreError: A large payload is not here, or bytes do not match their digest.
         """
         ...
@@ -497,7 +520,32 @@ class EdgeStore(Closable, Protocol):
         ...
 
     def count(self, kind: RecordKind) -> int:
-        """How many records of a kind were applied."""
+        """How many records of a kind were applied, those among them that retention has dropped since."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What the records in the inbox take, and the originals of own frames that are done."""
+        ...
+
+    @property
+    def full(self) -> str | None:
+        """One sentence when retention refuses records at present, else None."""
+        ...
+
+    def retain(self, now: float) -> Retained:
+        """Drop a batch of what retention no longer keeps, and the originals of own frames above their bound.
+
+        The newest record stays, and so do keyframes that kept packets refer to. A dropped record stays
+        known by its identity: it is not applied again. Originals and keyframes that were fetched for
+        dropped records go with them.
+
+        Args:
+            now: Seconds since 1970.
+
+        Returns:
+            What went; call again at once when there is more.
+        """
         ...
 
     def training_view(self) -> TrainingView:

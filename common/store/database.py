@@ -27,6 +27,15 @@ BUSY_SECONDS = 10.0
 PAGE_BYTES = 4096
 """SQLite's page size; also the unit of its ``max_page_count``."""
 
+HEADROOM_BYTES = 8 << 20
+"""Room that retention keeps above the reserve, so that a group of uploads finds some at once."""
+
+SPARE_PAGES = 16
+"""Freed pages that are not counted as room: the tree of an index may grow by some."""
+
+SHRINK_PAGES = 2_000
+"""Freed pages given back to the disk at a time, 8 MB."""
+
 JOURNAL_LIMIT_BYTES = 64 << 20
 """The write-ahead log is cut back to this after a checkpoint."""
 
@@ -107,6 +116,8 @@ class Database:
                 connection.execute("PRAGMA query_only = ON")
                 return
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            # Only before the first table: a store can then give freed pages back to the disk.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = {-(self._settings.cache_bytes // 1024)}")
@@ -163,19 +174,52 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def require_room(self, size: int) -> None:
-        """Refuse to take in ``size`` more bytes when the disk would fall below its reserve.
+    def require_room(self, inline: int, files: int = 0) -> None:
+        """Refuse to take in more bytes when the disk would fall below its reserve.
+
+        Args:
+            inline: Bytes for the database, where pages that were freed are used again.
+            files: Bytes for files beside it.
 
         Raises:
             StoreFullError: Too little free space.
         """
         reserve = self._settings.min_free_bytes if self._settings else 0
         free = shutil.disk_usage(self.folder).free
-        if free - size < reserve:
+        size = files + (inline if inline > self._reusable() else 0)
+        if size and free - size < reserve:
             raise StoreFullError(
                 f"the disk of store {self.folder} has {free} bytes free, too few for {size} more above "
                 f"the reserve of {reserve}; make room or lower min_free_bytes"
             )
+
+    def shortage(self) -> int:
+        """Bytes that should be given up so that the next writes find room on the disk and in the database."""
+        if self._settings is None:
+            return 0
+        reusable = self._reusable()
+        free = shutil.disk_usage(self.folder).free + reusable
+        short = self._settings.min_free_bytes + HEADROOM_BYTES - free
+        limit = self._settings.max_database_bytes
+        if limit is not None:
+            used = int(self.connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
+            short = max(short, min(HEADROOM_BYTES, limit // 8) - (limit - used + reusable))
+        return max(0, short)
+
+    def shrink(self) -> None:
+        """Give some of the pages that were freed back to the disk when that is short of room."""
+        if self._settings is None:
+            return
+        short = self._settings.min_free_bytes + HEADROOM_BYTES - shutil.disk_usage(self.folder).free
+        if short > 0 and self._reusable():
+            with self.transaction() as connection:
+                # Each row of this statement's result frees a page.
+                connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+
+    def _reusable(self) -> int:
+        """Bytes of freed pages, without a few that indexes may want."""
+        pages = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
+        return max(0, pages - SPARE_PAGES) * PAGE_BYTES
 
     def state(self, key: str) -> int | None:
         """A number kept in the table ``state``."""

@@ -7,6 +7,8 @@ import json
 import secrets
 import tempfile
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -17,6 +19,7 @@ from common.store.contract import Closable, TrainingView
 from common.store.memory_corrections import MemoryEdgeCorrections
 from common.store.memory_view import MemoryTrainingView
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
+from common.store.retention import Entry, Retained, Retention, Usage
 from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
 from common.store.settings import EdgeStoreSettings
 
@@ -27,6 +30,7 @@ __all__ = ["MemoryEdgeStore"]
 class _Recorded:
     frame: Frame
     size: int
+    digest: bytes
     state: str = "waiting"
     reason: str = ""
 
@@ -50,7 +54,11 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         self._epoch = secrets.randbits(64)
         self._keys: dict[str, int] = {}
         self._outbox: list[_Recorded] = []
-        self._inbox: list[Record] = []
+        self._inbox: dict[int, Record] = {}
+        self._times: dict[int, float] = {}
+        self._newest = 0
+        self._counts: Counter[RecordKind] = Counter()
+        self.retention = Retention(self._settings.retention, "inbox")
         self._waiting: list[Record] = []
         self._keyframes: dict[bytes, bytes] = {}
         self._index: dict[tuple[FrameIdentity, RecordKind], tuple[bytes, int]] = {}
@@ -104,7 +112,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             number = len(self._outbox)
             identity = FrameIdentity(self._device, self._epoch, number)
             stored = dataclasses.replace(marked(frame, mark(number)), identity=identity)
-            self._outbox.append(_Recorded(stored, size))
+            self._outbox.append(_Recorded(stored, size, stored.digest))
             self._keys[source_key] = number
             return number
 
@@ -186,7 +194,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     @property
     def inbox_position(self) -> int:
         """Newest position of this edge's own sequence."""
-        return len(self._inbox)
+        return self._newest
 
     def follow(self, log_id: int) -> int:
         """Follow this log."""
@@ -207,13 +215,17 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
                     new[key] = self._checked(record)
                 elif held[0] != record.digest and held[1] == log:
                     conflicts.append(record.identity)
+            refusal = self.retention.refusal(self.usage, len(new)) if new else None
+            if refusal is not None:
+                raise StoreFullError(refusal)
             waiting = 0
+            self._counts.update(kind for _, kind in new)
             for key, record in new.items():
                 self._index[key] = (record.digest, log)
                 packet = record.kind is RecordKind.PACKET
                 keyframe = keyframe_of(record.meta) if packet else None
                 if keyframe is None or self._has_packet(keyframe.digest):
-                    self._inbox.append(record)
+                    self._place(record)
                 else:
                     self._waiting.append(record)
                     waiting += 1
@@ -227,15 +239,22 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         return digest in self._keyframes or digest in packets
 
     def _held(self) -> list[Record]:
-        return [*self._inbox, *self._waiting]
+        return [*self._inbox.values(), *self._waiting]
 
     def _free(self, keyframe: bytes) -> int:
         """Move the packets that wait for ``keyframe`` to the end of the inbox."""
         wanted = [(record, keyframe_of(record.meta)) for record in self._waiting]
         free = [record for record, entry in wanted if entry is not None and entry.digest == keyframe]
         self._waiting = [record for record in self._waiting if record not in free]
-        self._inbox += free
+        for record in free:
+            self._place(record)
         return len(free)
+
+    def _place(self, record: Record) -> None:
+        """Put a record at the end of the inbox."""
+        self._newest += 1
+        self._inbox[self._newest] = record
+        self._times[self._newest] = time.time()
 
     def _checked(self, record: Record) -> Record:
         payload = self._blobs.get(record.digest) if record.payload is None else record.payload
@@ -279,7 +298,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         """Originals of labelled validation packets that are not here."""
         wanted: dict[bytes, Original] = {}
         with self._open():
-            own = {item.frame.digest for item in self._outbox if item.kept}
+            own = {item.digest for item in self._outbox}
             for record in reversed([record for record in self._held() if self._of_log(record, log_id)]):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
                 if source and source.digest not in own and source.digest not in self._fetched:
@@ -325,7 +344,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         with self._open():
             chosen = [
                 (place, dataclasses.replace(record, payload=None))
-                for place, record in enumerate(self._inbox, start=1)
+                for place, record in self._inbox.items()
                 if place > after and (kinds is None or record.kind in kinds)
             ]
         return chosen[:limit]
@@ -333,7 +352,56 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     def count(self, kind: RecordKind) -> int:
         """How many records of a kind were applied."""
         with self._open():
-            return sum(record.kind is kind for record in self._held())
+            return self._counts[kind]
+
+    @property
+    def usage(self) -> Usage:
+        """What the records take."""
+        with self._open():
+            sizes = [record.size for record in self._held()]
+        return Usage(len(sizes), sum(sizes))
+
+    @property
+    def full(self) -> str | None:
+        """Why records are refused by retention."""
+        return self.retention.refusal(self.usage, 1)
+
+    def retain(self, now: float) -> Retained:
+        """Drop a batch of what retention no longer keeps."""
+        limit = self._settings.retention.batch_records
+        with self._open():
+            before = self.usage
+            places = [place for place in self._inbox if place < self._newest][:limit]
+            entries = [Entry(place, self._times[place], self._inbox[place].size) for place in places]
+            through = self.retention.through(entries, before, now)
+            records = 0 if through is None else self._drop(through)
+            originals = self._drop_own_originals(limit)
+            more = originals == limit or (records > 0 and through == places[-1])
+            return Retained(records, before.record_bytes - self.usage.record_bytes, originals, more)
+
+    def _drop(self, through: int) -> int:
+        named = [keyframe_of(r.meta) for place, r in self._inbox.items() if place > through]
+        needed = {entry.digest for entry in [*named, *(keyframe_of(r.meta) for r in self._waiting)] if entry}
+        gone = [p for p, record in self._inbox.items() if p <= through and record.digest not in needed]
+        for place in gone:
+            del self._inbox[place], self._times[place]
+        sources = {source.digest for record in self._held() if (source := source_frame(record.meta))}
+        keyframes = {entry.digest for record in self._held() if (entry := keyframe_of(record.meta))}
+        self._fetched = {digest: data for digest, data in self._fetched.items() if digest in sources}
+        self._keyframes = {digest: data for digest, data in self._keyframes.items() if digest in keyframes}
+        return len(gone)
+
+    def _drop_own_originals(self, limit: int) -> int:
+        kept = [item for item in self._outbox if item.kept and item.state == "acknowledged"]
+        excess = self.retention.excess_originals(Usage(original_bytes=sum(item.size for item in kept)))
+        gone = 0
+        for item in kept[:limit]:
+            if excess <= 0:
+                break
+            item.frame = dataclasses.replace(item.frame, image=b"")
+            excess -= item.size
+            gone += 1
+        return gone
 
     def training_view(self) -> TrainingView:
         """A view for the same process."""
@@ -341,7 +409,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
 
     def _records(self) -> list[tuple[int, Record]]:
         with self._open():
-            return list(enumerate(self._inbox, start=1))
+            return list(self._inbox.items())
 
     def _originals(self) -> list[Frame]:
         with self._open():

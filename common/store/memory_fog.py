@@ -6,10 +6,11 @@ import dataclasses
 import json
 import secrets
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from common.errors import IdentityConflictError, StoreError
+from common.errors import IdentityConflictError, StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest
 from common.store.contract import Closable, TrainingView
 from common.store.memory_corrections import MemoryFogCorrections
@@ -21,6 +22,7 @@ from common.store.records import (
     Record,
     RecordKind,
 )
+from common.store.retention import Entry, Retained, Retention, Usage
 from common.store.rows import (
     SOURCE_KEY,
     fingerprint,
@@ -45,6 +47,12 @@ class _Upload:
     position: int | None = None
     kept: bool = True
 
+    def drop(self) -> int:
+        """Forget the image; its bytes."""
+        size = len(self.frame.image)
+        self.kept, self.frame = False, dataclasses.replace(self.frame, image=b"")
+        return size
+
 
 class MemoryFogStore(MemoryFogCorrections, Closable):
     """:class:`common.store.contract.FogStore` without a disk.
@@ -59,6 +67,8 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
         self._log_id = secrets.randbits(64)
         self._uploads: dict[FrameIdentity, _Upload] = {}
         self._log: dict[int, Record] = {}
+        self._times: dict[int, float] = {}
+        self.retention = Retention(self._settings.retention, "log")
         self._last = 0
         self._trimmed = 0
         self._closed = False
@@ -100,7 +110,14 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
                 identity = identity_of(frame)
                 signed(identity.epoch)
                 signed(identity.number)
-            return [self._commit(frame) for frame in frames]
+            before = dict(self._uploads)
+            outcomes = [self._commit(frame) for frame in frames]
+            if CommitOutcome.STORED in outcomes:
+                refusal = self.retention.refusal(self.usage, self.pending_count)
+                if refusal is not None:
+                    self._uploads = before
+                    raise StoreFullError(refusal)
+            return outcomes
 
     def _commit(self, frame: Frame) -> CommitOutcome:
         mark = fingerprint(frame)
@@ -140,9 +157,8 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
                     SOURCE_KEY: source_facts(frame_facts(frame), frame.digest, len(frame.image)),
                 }
             upload.position = self._append(kind, identity, meta, payload)
-            upload.kept = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
-            if not upload.kept:
-                upload.frame = dataclasses.replace(frame, image=b"")
+            if not (held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals):
+                upload.drop()
             return upload.position
 
     def append(
@@ -178,6 +194,7 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
         signed(identity.number)
         facts = json.loads(json_text(meta))
         self._last += 1
+        self._times[self._last] = time.time()
         self._log[self._last] = Record(
             self._last,
             kind,
@@ -226,6 +243,37 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
         with self._open():
             return any(r.kind is kind and r.identity == identity for r in self._log.values())
 
+    @property
+    def usage(self) -> Usage:
+        """What the log and the originals take."""
+        with self._open():
+            originals = [u.frame.image for u in self._uploads.values() if u.position is not None]
+            sizes = [record.size for record in self._log.values()]
+        return Usage(len(sizes), sum(sizes), sum(len(image) for image in originals))
+
+    @property
+    def full(self) -> str | None:
+        """Why uploads are refused by retention."""
+        return self.retention.refusal(self.usage, 1)
+
+    def retain(self, now: float) -> Retained:
+        """Drop a batch of what retention no longer keeps."""
+        limit = self._settings.retention.batch_records
+        with self._open():
+            before = self.usage
+            places = [place for place in self._log if place > self._trimmed][:limit]
+            entries = [Entry(place, self._times[place], self._log[place].size) for place in places]
+            through = self.retention.through(entries, before, now)
+            records = 0 if through is None else self.trim(through)
+            trimmed, originals = self.usage, 0
+            excess = self.retention.excess_originals(trimmed)
+            for upload in self._uploads.values():
+                if excess > 0 and originals < limit and upload.position is not None and upload.kept:
+                    excess -= upload.drop()
+                    originals += 1
+            more = originals == limit or (records > 0 and through == places[-1])
+            return Retained(records, before.record_bytes - trimmed.record_bytes, originals, more)
+
     def trim(self, through: int) -> int:
         """Drop the records up to and including a position."""
         with self._open():
@@ -240,7 +288,10 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
                 if place <= through and record.digest not in keyframes
             ]
             for position in gone:
-                del self._log[position]
+                del self._log[position], self._times[position]
+            for upload in self._uploads.values():
+                if upload.position is not None and upload.position <= through:
+                    upload.drop()
             self._trimmed = through
             return len(gone)
 

@@ -2,14 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from common.config import Settings
 
-__all__ = ["EdgeStoreSettings", "FogStoreSettings", "StoreSettings"]
+__all__ = ["EdgeStoreSettings", "FogStoreSettings", "RetentionSettings", "StoreSettings"]
 
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
+
+
+class RetentionSettings(Settings):
+    """How long and how many records are kept; frames that wait to be encoded or sent are never dropped."""
+
+    max_age_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that a record is kept, by this machine's clock; null for ever.",
+    )
+    max_bytes: int | None = Field(
+        default=None,
+        ge=1 << 16,
+        description="Payload bytes of the records, files included, at most; null for as many as the disk "
+        "holds.",
+    )
+    max_records: int | None = Field(
+        default=None, ge=1, description="Records at most; null for as many as the disk holds."
+    )
+    max_original_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Bytes of original images kept of own or received frames that are done, at most; the "
+        "oldest go first; null for as many as the disk holds.",
+    )
+    when_full: Literal["refuse", "drop_oldest"] = Field(
+        default="refuse",
+        description="At max_bytes, max_records or where the disk ends: refuse to take in more for now, so "
+        "that the sender waits; or drop_oldest, so that a reader behind is told what it missed.",
+    )
+    check_s: float = Field(
+        default=10.0, ge=0.05, le=86_400, description="Seconds between two looks at what is to be dropped."
+    )
+    batch_records: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="Records dropped in one transaction at most, so that nothing waits long behind it.",
+    )
 
 
 class StoreSettings(Settings):
@@ -31,6 +72,9 @@ class StoreSettings(Settings):
         ge=1 * MEBIBYTE,
         le=4 * GIBIBYTE,
         description="Memory for SQLite's page cache, bytes.",
+    )
+    retention: RetentionSettings = Field(
+        default=RetentionSettings(), description="What is kept, and what happens when that is full."
     )
 
 

@@ -74,6 +74,9 @@ class SqliteFogCorrections:
         payload: bytes,
     ) -> int: ...
 
+    @abstractmethod
+    def _appended(self, size: int) -> None: ...
+
     def correct(
         self, identity: FrameIdentity, revision: int, labelled: bool, boxes: Sequence[Box]
     ) -> CorrectionResult:
@@ -98,6 +101,7 @@ class SqliteFogCorrections:
             meta = correction_meta(correction, was_labelled=was, validation=facts["validation"])
             record = FrameIdentity(identity.device, identity.epoch, number)
             self._append(connection, RecordKind.LABELS, record, meta, payload)
+        self._appended(len(payload))
         return CorrectionResult(CorrectionOutcome.STORED, trainable_change(meta))
 
 

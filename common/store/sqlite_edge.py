@@ -10,6 +10,7 @@ from common.store.settings import EdgeStoreSettings
 from common.store.sqlite_corrections import SqliteEdgeCorrections
 from common.store.sqlite_inbox import SqliteInbox
 from common.store.sqlite_outbox import SqliteOutbox
+from common.store.sqlite_retained_inbox import SqliteRetainedInbox
 from common.store.sqlite_view import SqliteTrainingView
 
 __all__ = ["SqliteEdgeStore"]
@@ -30,7 +31,7 @@ UNION ALL SELECT 1 FROM inbox WHERE digest = :digest LIMIT 1
 """Rows that hold content or refer to its file."""
 
 
-class SqliteEdgeStore(SqliteOutbox, SqliteInbox, SqliteEdgeCorrections, Closable):
+class SqliteEdgeStore(SqliteOutbox, SqliteRetainedInbox, SqliteEdgeCorrections, Closable):
     """:class:`common.store.contract.EdgeStore` in a folder: outbox and inbox on one database.
 
     Args:
@@ -48,7 +49,7 @@ class SqliteEdgeStore(SqliteOutbox, SqliteInbox, SqliteEdgeCorrections, Closable
         self._database = database
         with database.opening(self._has_row):
             SqliteOutbox.__init__(self, database, device, settings)
-            SqliteInbox.__init__(self, database)
+            SqliteInbox.__init__(self, database, settings)
 
     def close(self) -> None:
         """Give up files and locks."""

@@ -8,12 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from common.errors import StoreError
+from common.errors import StoreError, StoreFullError
 from common.frame import FrameIdentity, content_digest
 from common.store.content import ContentDatabase
 from common.store.log_rows import LOG_COLUMNS, log_row, record_of
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, Record, RecordKind
+from common.store.retention import Retention, Usage
 from common.store.rows import keyframe_of, signed, source_frame, unsigned
+from common.store.settings import EdgeStoreSettings
 
 __all__ = ["SqliteInbox"]
 
@@ -23,22 +25,32 @@ class SqliteInbox:
 
     Args:
         database: Of an edge, in its first transaction.
+        settings: Bounds.
     """
 
-    def __init__(self, database: ContentDatabase) -> None:
+    def __init__(self, database: ContentDatabase, settings: EdgeStoreSettings) -> None:
         self._database = database
+        self._limits = settings.retention
+        self.retention = Retention(settings.retention, "inbox")
         # What a node asks for all the time is held in memory: the answer waits for no disk.
         log_id = database.state("log_id")
         self._log_id = None if log_id is None else unsigned(log_id)
         with database.reading() as connection:
             logs = connection.execute("SELECT log_id, position FROM logs").fetchall()
             newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
-            counts = connection.execute("SELECT kind, count(*) FROM inbox GROUP BY kind").fetchall()
+            counts = connection.execute(
+                "SELECT kind, count(*) FROM inbox GROUP BY kind "
+                "UNION ALL SELECT kind, count(*) FROM dropped GROUP BY kind"
+            ).fetchall()
+            held = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM inbox").fetchone()
             originals = connection.execute("SELECT count(*) FROM originals").fetchone()
             waiting = connection.execute("SELECT count(*) FROM inbox WHERE waiting = 1").fetchone()
         self._positions = {unsigned(int(log)): int(position) for log, position in logs}
         self._inbox_position = int(newest[0])
-        self._counts = Counter({RecordKind(kind): int(count) for kind, count in counts})
+        self._counts: Counter[RecordKind] = Counter()
+        for kind, count in counts:
+            self._counts[RecordKind(kind)] += int(count)
+        self._usage = Usage(int(held[0]), int(held[1]))
         self._originals = int(originals[0])
         self._waiting = int(waiting[0])
 
@@ -79,17 +91,17 @@ class SqliteInbox:
     def apply(self, records: Sequence[Record], position: int, log_id: int | None = None) -> ApplyResult:
         """Store records and this edge's position in one transaction."""
         log = (self._log_id or NO_LOG) if log_id is None else log_id
-        stored: list[RecordKind] = []
+        stored: list[Record] = []
         newest = duplicates = waiting = freed = 0
         conflicts: list[FrameIdentity] = []
         with self._database.lock:
             with self._database.writing() as connection:
-                self._database.require_room(sum(len(r.payload or b"") for r in records))
+                self._database.require_room_for(record.payload or b"" for record in records)
                 for record in records:
                     held = self._held(connection, record)
                     if held is None:
                         newest, waits = self._insert(connection, record, log)
-                        stored.append(record.kind)
+                        stored.append(record)
                         waiting += waits
                         if record.kind is RecordKind.PACKET and self._waiting + waiting > freed:
                             count, newest = self._free(connection, record.digest, newest)
@@ -99,6 +111,9 @@ class SqliteInbox:
                         duplicates += 1
                     else:
                         conflicts.append(record.identity)
+                refusal = self.retention.refusal(self._usage, len(stored)) if stored else None
+                if refusal is not None:
+                    raise StoreFullError(refusal)
                 if position > self._positions.get(log, 0):
                     connection.execute(
                         "INSERT INTO logs (log_id, position) VALUES (?, ?) "
@@ -107,18 +122,23 @@ class SqliteInbox:
                     )
             self._positions[log] = max(self._positions.get(log, 0), position)
             self._inbox_position = max(self._inbox_position, newest)
-            self._counts.update(stored)
+            self._counts.update(record.kind for record in stored)
+            self._usage = self._usage.plus(len(stored), sum(record.size for record in stored))
             self._waiting += waiting - freed
         return ApplyResult(len(stored), duplicates, tuple(conflicts), waiting)
 
     def _held(self, connection: sqlite3.Connection, record: Record) -> tuple[bytes, int] | None:
         """Digest and log of what is stored under this identity."""
-        row = connection.execute(
-            "SELECT digest, coalesce(log, 0) FROM inbox "
-            "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
-            (record.device, signed(record.epoch), signed(record.number), record.kind.value),
-        ).fetchone()
-        return None if row is None else (bytes(row[0]), unsigned(int(row[1])))
+        key = (record.device, signed(record.epoch), signed(record.number), record.kind.value)
+        for table in ("inbox", "dropped"):
+            row = connection.execute(
+                f"SELECT digest, coalesce(log, 0) FROM {table} "
+                "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",
+                key,
+            ).fetchone()
+            if row is not None:
+                return bytes(row[0]), unsigned(int(row[1]))
+        return None
 
     def _insert(self, connection: sqlite3.Connection, record: Record, log: int) -> tuple[int, bool]:
         """Store a record; its place in this edge's own sequence, and whether it waits for its keyframe."""
@@ -191,7 +211,7 @@ class SqliteInbox:
             raise StoreError(f"a keyframe does not have the content hash {digest.hex()}; fetch it again")
         with self._database.lock:
             with self._database.writing() as connection:
-                self._database.require_room(len(packet))
+                self._database.require_room_for([packet])
                 if not self._has_packet(connection, digest):
                     connection.execute(
                         "INSERT INTO keyframes (digest, size, packet) VALUES (?, ?, ?)",
@@ -214,7 +234,7 @@ class SqliteInbox:
                 "SELECT source_digest, source_size, max(sequence) AS newest FROM inbox i "
                 "WHERE source_digest IS NOT NULL AND (:log IS NULL OR log = :log) "
                 "AND NOT EXISTS (SELECT 1 FROM originals o WHERE o.digest = i.source_digest) "
-                "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest AND f.kept = 1) "
+                "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest) "
                 "GROUP BY source_digest ORDER BY newest DESC LIMIT :limit",
                 {"limit": limit, "log": None if log_id is None else signed(log_id)},
             ).fetchall()
@@ -226,7 +246,7 @@ class SqliteInbox:
             raise StoreError(f"an original does not have the content hash {digest.hex()}; fetch it again")
         with self._database.lock:
             with self._database.writing() as connection:
-                self._database.require_room(len(image))
+                self._database.require_room_for([image])
                 new = connection.execute(
                     "INSERT INTO originals (digest, size, image) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (digest, len(image), self._database.keep(digest, image)),

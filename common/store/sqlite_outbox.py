@@ -76,7 +76,7 @@ class SqliteOutbox:
                     f"has not taken yet; wait, or raise max_outbox_frames and max_outbox_bytes"
                 )
             with self._database.writing() as connection:
-                self._database.require_room(size)
+                self._database.require_room_for([frame.image])
                 number = outbox.recorded
                 frame = marked(frame, mark(number))
                 digest, facts = frame.digest, json_text(frame_facts(frame))
