@@ -84,6 +84,9 @@ class FogSession:
         events: What the node is told.
         sender: The edge's uploads when this is its own fog, else None.
         log_id: Id of this fog's log if it is known already.
+
+    Attributes:
+        troubles: What does not work at present.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class FogSession:
         self._send = send
         self._events = events
         self._sender = sender
-        self._troubles = Troubles(_log)
+        self.troubles = Troubles(_log)
         self._welcome: Welcome | None = None
         self._open_at: float | None = None
         self._log_id = log_id
@@ -233,7 +236,7 @@ class FogSession:
         what = f"the store cannot follow the log of the fog at {self.part.fog.address}"
 
         def opened(answer: tuple[int, int]) -> None:
-            self._troubles.working(what)
+            self.troubles.working(what)
             self._log_id = welcome.log_id
             if self._welcome is not welcome:
                 return
@@ -242,7 +245,7 @@ class FogSession:
                 self._sender.opened(welcome)
 
         def failed(error: Exception) -> None:
-            self._troubles.failing(what, error)
+            self.troubles.failing(what, error)
             if self._welcome is welcome:
                 self._open_at = time.monotonic() + RETRY_S
 
@@ -256,7 +259,7 @@ class FogSession:
         what = "received records cannot be stored"
 
         def applied(result: ApplyResult) -> None:
-            self._troubles.working(what)
+            self.troubles.working(what)
             for identity in result.conflicts:
                 _log.error("the log holds other content for frame %d of %s", identity.number, identity.device)
             for record in request.records:
@@ -269,7 +272,7 @@ class FogSession:
                 self._events.grew(RecordKind.WEIGHTS in kinds)
 
         def failed(error: Exception) -> None:
-            self._troubles.failing(what, error)
+            self.troubles.failing(what, error)
             self.receiving.apply_failed(time.monotonic())
 
         self._jobs.run(lambda: self._store.apply(request.records, request.position, log_id), applied, failed)

@@ -14,6 +14,7 @@ from common.node.child import Child
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
 from common.node.rate_meter import RateMeter
+from common.node.upkeep import Upkeep
 from common.store.contract import EdgeStore
 from common.store.records import RecordKind
 from common.wire.messages import Message, Report
@@ -64,6 +65,7 @@ class EdgeNode:
         self._settings = settings
         self._store = store
         self._jobs = Jobs("store", mailbox)
+        self._upkeep = Upkeep(store, self._jobs, every_s=settings.storage.retention.check_s)
         self._up = RateMeter(least_bytes=LEAST_BYTES)
         self.sender = OutboxSender(
             store,
@@ -148,6 +150,7 @@ class EdgeNode:
         for session in self.sessions:
             session.tick(now)
         self.learner.tick(now)
+        self._upkeep.tick(now)
 
     def report(self, session: FogSession) -> Report:
         """The rates measured so far, for one fog: another than its own is told of its own link only."""
@@ -204,7 +207,13 @@ class EdgeNode:
                 "waiting_bytes": outbox.waiting_bytes,
                 "acknowledged": outbox.acknowledged,
                 "refused": outbox.refused,
+                "last_refusal": self.sender.last_refusal,
             },
+            "store_problems": [
+                *self.sender.troubles.present,
+                *(sentence for session in self.sessions for sentence in session.troubles.present),
+            ],
+            "retention": self._upkeep.status(),
             "inbox": {kind.value: self._store.count(kind) for kind in RecordKind},
             "waiting_for_keyframe": self._store.waiting_packets,
             "originals_fetched": self._store.original_count(),

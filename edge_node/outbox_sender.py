@@ -32,6 +32,10 @@ class OutboxSender:
         meter: Measures the uplink.
         expected: Whether this node records, so that a fog that takes no uploads of it is worth a warning.
         send: Sends to the edge's own fog; raises WireError for a message that no fog would understand.
+
+    Attributes:
+        last_refusal: Why the fog takes no frames at present, in its words; empty while it does.
+        troubles: What does not work at present.
     """
 
     def __init__(
@@ -50,9 +54,9 @@ class OutboxSender:
         self._expected = expected
         self._send = send
         self.corrections = Corrections(Correcting(), store, jobs, send=send)
-        self._troubles = Troubles(_log)
+        self.troubles = Troubles(_log)
         self._welcome: Welcome | None = None
-        self._last_refusal = ""
+        self.last_refusal = ""
 
     def opened(self, welcome: Welcome) -> None:
         """A session with the own fog has begun, in which this node may upload."""
@@ -88,7 +92,7 @@ class OutboxSender:
         """The fog has these frames on disk."""
         taken, instructions = self.uploading.accepted(numbers, now)
         self._meter.add(taken, now)
-        self._last_refusal = ""
+        self.last_refusal = ""
         self.perform(instructions)
         self.corrections.state.wake(now)
         self._pause_meter()
@@ -96,9 +100,9 @@ class OutboxSender:
     def refused(self, message: Refused, now: float) -> None:
         """The fog has refused a frame."""
         what = "for good" if message.permanent else "for now"
-        if message.permanent or message.sentence != self._last_refusal:
+        if message.permanent or message.sentence != self.last_refusal:
             _log.warning("frame %d was refused %s: %s", message.number, what, message.sentence)
-        self._last_refusal = message.sentence
+        self.last_refusal = message.sentence
         reason = f"{message.code}: {message.sentence}"
         self.perform(self.uploading.refused(message.number, reason, message.permanent, now))
         self._pause_meter()
@@ -130,11 +134,11 @@ class OutboxSender:
             return self._store.unacknowledged(request.limit, request.max_bytes, request.after)
 
         def loaded(frames: list[Frame]) -> None:
-            self._troubles.working("the outbox cannot be read")
+            self.troubles.working("the outbox cannot be read")
             self.perform(self.uploading.loaded(request, frames, time.monotonic()))
 
         def failed(error: Exception) -> None:
-            self._troubles.failing("the outbox cannot be read", error)
+            self.troubles.failing("the outbox cannot be read", error)
             self.uploading.load_failed(request, time.monotonic())
 
         self._jobs.run(load, loaded, failed)
@@ -156,10 +160,10 @@ class OutboxSender:
 
     def _settle(self, job: Call) -> None:
         def written(_: None) -> None:
-            self._troubles.working("the outbox cannot be written")
+            self.troubles.working("the outbox cannot be written")
 
         def failed(error: Exception) -> None:
-            self._troubles.failing("the outbox cannot be written", error)
+            self.troubles.failing("the outbox cannot be written", error)
             self.uploading.settle_failed(time.monotonic())
 
         self._jobs.run(job, written, failed)

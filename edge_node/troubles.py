@@ -18,6 +18,11 @@ class Troubles:
         self._log = log
         self._present: dict[str, str] = {}
 
+    @property
+    def present(self) -> list[str]:
+        """One sentence for each thing that does not work at present."""
+        return [f"{what}: {error}" for what, error in self._present.items()]
+
     def failing(self, what: str, error: Exception) -> None:
         """Something failed and is tried again: logged once, not at each attempt."""
         if self._present.get(what) != str(error):

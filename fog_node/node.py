@@ -17,6 +17,7 @@ from common.errors import ConfigError, StoreCorruptError, StoreFullError, WireEr
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
+from common.node.upkeep import Upkeep
 from common.store.contract import FogStore
 from common.store.records import CommitOutcome, LogPage, PendingFrame, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
@@ -81,6 +82,7 @@ class FogNode:
         self._send = send
         self._writes = Jobs("store-writer", mailbox)
         self._reads = Jobs("store-reader", mailbox)
+        self._upkeep = Upkeep(store, self._writes, every_s=settings.storage.retention.check_s)
         self.last_position = store.last_position
         self._log_id = store.log_id
         self._figures = Figures()
@@ -186,6 +188,7 @@ class FogNode:
             _log.info("edge %s is silent and counts as gone", key)
             self._downlinks.gone(key)
         self._learner.tick(now)
+        self._upkeep.tick(now)
 
     def check_rights(self) -> None:
         """Look at the allow list again; sessions of removed keys end."""
@@ -260,6 +263,7 @@ class FogNode:
             "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
+            "retention": self._upkeep.status(),
         }
 
     def _peer(self, key: str) -> dict[str, Any]:
@@ -310,6 +314,8 @@ class FogNode:
             if not (full and self._full):
                 _log.error("uploads are refused for now: %s", error)
             self._full = full
+            if full:
+                self._upkeep.hurry()
             self.perform(self.state.commit_failed(str(error), full=full, now=time.monotonic()))
 
         self._writes.run(lambda: self._store.commit_frames(commit.frames), committed, failed)

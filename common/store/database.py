@@ -212,9 +212,9 @@ class Database:
             return
         short = self._settings.min_free_bytes + HEADROOM_BYTES - shutil.disk_usage(self.folder).free
         if short > 0 and self._reusable():
-            with self.transaction() as connection:
-                # Each row of this statement's result frees a page.
-                connection.execute(f"PRAGMA incremental_vacuum({SHRINK_PAGES})").fetchall()
+            with self.reading() as connection:
+                # A transaction of its own. It frees a page at each step: as one statement only the first.
+                connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
 
     def _reusable(self) -> int:
         """Bytes of freed pages, without a few that indexes may want."""

@@ -56,7 +56,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         self._outbox: list[_Recorded] = []
         self._inbox: dict[int, Record] = {}
         self._times: dict[int, float] = {}
-        self._newest = 0
+        self._newest = self._floor = 0
         self._counts: Counter[RecordKind] = Counter()
         self.retention = Retention(self._settings.retention, "inbox")
         self._waiting: list[Record] = []
@@ -371,12 +371,13 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         limit = self._settings.retention.batch_records
         with self._open():
             before = self.usage
-            places = [place for place in self._inbox if place < self._newest][:limit]
+            places = [place for place in self._inbox if self._floor < place < self._newest][:limit]
             entries = [Entry(place, self._times[place], self._inbox[place].size) for place in places]
-            through = self.retention.through(entries, before, now)
+            behind = [record.size for place, record in self._inbox.items() if place <= self._floor]
+            through = self.retention.through(entries, before.plus(-len(behind), -sum(behind)), now)
             records = 0 if through is None else self._drop(through)
             originals = self._drop_own_originals(limit)
-            more = originals == limit or (records > 0 and through == places[-1])
+            more = originals == limit or (through is not None and through == places[-1])
             return Retained(records, before.record_bytes - self.usage.record_bytes, originals, more)
 
     def _drop(self, through: int) -> int:
@@ -385,6 +386,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         gone = [p for p, record in self._inbox.items() if p <= through and record.digest not in needed]
         for place in gone:
             del self._inbox[place], self._times[place]
+        self._floor = through
         sources = {source.digest for record in self._held() if (source := source_frame(record.meta))}
         keyframes = {entry.digest for record in self._held() if (entry := keyframe_of(record.meta))}
         self._fetched = {digest: data for digest, data in self._fetched.items() if digest in sources}

@@ -254,7 +254,7 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
     @property
     def full(self) -> str | None:
         """Why uploads are refused by retention."""
-        return self.retention.refusal(self.usage, 1)
+        return self.retention.refusal(self.usage, self.pending_count + 1)
 
     def retain(self, now: float) -> Retained:
         """Drop a batch of what retention no longer keeps."""
@@ -263,7 +263,8 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
             before = self.usage
             places = [place for place in self._log if place > self._trimmed][:limit]
             entries = [Entry(place, self._times[place], self._log[place].size) for place in places]
-            through = self.retention.through(entries, before, now)
+            behind = [record.size for place, record in self._log.items() if place <= self._trimmed]
+            through = self.retention.through(entries, before.plus(-len(behind), -sum(behind)), now)
             records = 0 if through is None else self.trim(through)
             trimmed, originals = self.usage, 0
             excess = self.retention.excess_originals(trimmed)

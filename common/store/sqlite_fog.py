@@ -27,7 +27,6 @@ UNION ALL SELECT 1 FROM log WHERE digest = :digest AND payload IS NULL LIMIT 1
 """
 
 
-
 class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
     """:class:`common.store.contract.FogStore` in a folder: uploads and log on one database.
 
@@ -51,6 +50,11 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
     def close(self) -> None:
         """Give up files and locks."""
         self._database.close()
+
+    @property
+    def full(self) -> str | None:
+        """Why uploads are refused by retention."""
+        return self.retention.refusal(self.usage, self.pending_count + 1)
 
     def finish(
         self, identity: FrameIdentity, kind: RecordKind, meta: Mapping[str, Any], payload: bytes

@@ -174,11 +174,6 @@ class SqliteLog:
         """What the log and the originals take."""
         return self._usage
 
-    @property
-    def full(self) -> str | None:
-        """Why uploads are refused by retention."""
-        return self.retention.refusal(self._usage, 1)
-
     def retain(self, now: float) -> Retained:
         """Drop a batch of what retention no longer keeps."""
         with self._database.lock:
@@ -188,10 +183,14 @@ class SqliteLog:
                     "SELECT position, time, size FROM log WHERE position > ? ORDER BY position LIMIT ?",
                     (self._trimmed(), limit),
                 ).fetchall()
+                # Keyframes behind the oldest record are beyond the limits: dropping more would not free them.
+                behind = connection.execute(
+                    "SELECT count(*), coalesce(sum(size), 0) FROM log WHERE position <= ?", (self._trimmed(),)
+                ).fetchone()
                 shortage = self._database.shortage() if self.retention.drops else 0
             entries = [Entry(*row) for row in oldest]
             before = self._usage
-            through = self.retention.through(entries, before, now, shortage)
+            through = self.retention.through(entries, before.plus(-behind[0], -behind[1]), now, shortage)
             records = 0 if through is None else self.trim(through)
             trimmed = self._usage
             originals = self._drop_originals(self.retention.excess_originals(trimmed), limit)

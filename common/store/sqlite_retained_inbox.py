@@ -22,7 +22,7 @@ class SqliteRetainedInbox(SqliteInbox):
     """An inbox that drops its oldest records as its settings say."""
 
     _floor = 0
-    """What is up to here stays for a later record's sake; it goes with that."""
+    """What is up to here stays for a later record's sake, beyond the limits, and goes with that."""
 
     @property
     def usage(self) -> Usage:
@@ -44,10 +44,13 @@ class SqliteRetainedInbox(SqliteInbox):
                     "ORDER BY sequence LIMIT ?",
                     (self._floor, self._inbox_position, limit),
                 ).fetchall()
+                behind = connection.execute(
+                    "SELECT count(*), coalesce(sum(size), 0) FROM inbox WHERE sequence <= ?", (self._floor,)
+                ).fetchone()
                 shortage = self._database.shortage() if self.retention.drops else 0
             entries = [Entry(*row) for row in oldest]
             before = self._usage
-            through = self.retention.through(entries, before, now, shortage)
+            through = self.retention.through(entries, before.plus(-behind[0], -behind[1]), now, shortage)
             records = 0 if through is None else self._drop(through)
             originals = self._drop_own_originals(limit)
             if shortage:
@@ -85,7 +88,7 @@ class SqliteRetainedInbox(SqliteInbox):
         self, connection: sqlite3.Connection, table: str, column: str, digests: set[bytes | None]
     ) -> list[bytes]:
         """Drop fetched content that no record names any more; the hashes of what went."""
-        gone: list[bytes] = []
+        gone: list[tuple[bytes]] = []
         for digest in digests - {None}:
             gone += connection.execute(
                 f"DELETE FROM {table} WHERE digest = :digest "

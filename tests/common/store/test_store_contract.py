@@ -8,13 +8,8 @@ import pytest
 
 from common.errors import IdentityConflictError, StoreError, StoreFullError
 from common.frame import Box, Frame, FrameIdentity, content_digest
-from common.store.memory_edge import MemoryEdgeStore
-from common.store.memory_fog import MemoryFogStore
 from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, Keyframe, Record, RecordKind
 from common.store.rows import keyframe_facts
-from common.store.settings import EdgeStoreSettings, FogStoreSettings
-from common.store.sqlite_edge import SqliteEdgeStore
-from common.store.sqlite_fog import SqliteFogStore
 
 CAMERA = "c" * 40
 OTHER = "o" * 40
@@ -42,50 +37,6 @@ def frame(number=0, *, device=CAMERA, epoch=LAST, size=500, labelled=True, valid
 
 def finish_packet(store, item, payload=None):
     return store.finish(item.identity, RecordKind.PACKET, {}, payload or image(("packet", item.identity)))
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def open_fog(request, tmp_path):
-    """Makes a fog's store with these settings."""
-    stores = []
-
-    def make(**settings):
-        chosen = FogStoreSettings(**settings)
-        memory = request.param == "memory"
-        stores.append(MemoryFogStore(chosen) if memory else SqliteFogStore(tmp_path / "fog", chosen))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def open_edge(request, tmp_path):
-    """Makes an edge's store with these settings."""
-    stores = []
-
-    def make(**settings):
-        chosen = EdgeStoreSettings(**settings)
-        memory = request.param == "memory"
-        stores.append(
-            MemoryEdgeStore(CAMERA, chosen) if memory else SqliteEdgeStore(tmp_path / "edge", CAMERA, chosen)
-        )
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def fog(open_fog):
-    return open_fog()
-
-
-@pytest.fixture
-def edge(open_edge):
-    return open_edge()
 
 
 class TestFogStore:
