@@ -96,7 +96,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--threads", metavar="N", type=int, default=_usable_cpus(), help="CPU threads")
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=0, help="of frame order, flips and first weights"
+        "--seed", metavar="N", type=int, default=0, help="of frame order, augmentation and first weights"
     )
     add_json(parser)
     parser.set_defaults(command=_command)

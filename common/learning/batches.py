@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Sequence
+from typing import Protocol, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from common.inr.compose import BackgroundPart, Canvas, ObjectPart, compose, to_bytes
-from common.inr.decode import resize
-from common.learning.letterbox import FILL, letterbox_boxes, letterbox_content
+from common.inr.compose import BackgroundPart, ObjectPart, to_bytes
+from common.inr.resample import show_frame
+from common.inr.sampled import compose_samples
+from common.inr.sampling import Sampling
+from common.learning.colour_jitter import jitter_colours
 from common.learning.resident import RASTER, ResidentStore
+from common.learning.view_maps import ViewMaps, view_maps
+from common.learning.views import View, plain_view
 
-__all__ = ["TrainingBatch", "decode_batch"]
+__all__ = ["TrainingBatch", "ViewDecoder", "batch_of", "decode_batch", "decode_views"]
 
 
 class TrainingBatch(TypedDict):
@@ -23,9 +28,9 @@ class TrainingBatch(TypedDict):
         img: (B, 3, imgsz, imgsz) uint8 RGB.
         cls: (L, 1) float32 class indices.
         bboxes: (L, 4) float32 x centre, y centre, width, height as shares of the image.
-        batch_idx: (L,) float32 image of each box.
+        batch_idx: (L,) float32 image of each box, ascending.
         im_file: A name for each image.
-        ori_shape: Coded height and width of each frame.
+        ori_shape: Coded height and width of each frame; of a mosaic's first.
     """
 
     img: Tensor
@@ -36,27 +41,24 @@ class TrainingBatch(TypedDict):
     ori_shape: list[tuple[int, int]]
 
 
+class ViewDecoder(Protocol):
+    """What makes a training batch of views: :func:`decode_views`, or a peer that it is compared with."""
+
+    def __call__(
+        self, store: ResidentStore, views: Sequence[View], imgsz: int, *, supersample: int = 1
+    ) -> TrainingBatch:
+        """See :func:`decode_views`."""
+
+
 def decode_batch(
-    store: ResidentStore,
-    frames: Tensor,
-    imgsz: int,
-    *,
-    flip: Tensor | None = None,
-    supersample: int = 1,
-    chunk: int | None = None,
+    store: ResidentStore, frames: Tensor, imgsz: int, *, supersample: int = 1, chunk: int | None = None
 ) -> TrainingBatch:
-    """Decode frames at training resolution, letterboxed.
-
-    Networks of one size are one batched kernel. Frames of other kinds are composed at their coded size, those
-    of one size together, and resized.
-
-    The pixels of a frame do not depend on the other frames of the batch or on their order.
+    """Decode frames at training resolution, letterboxed, as they are.
 
     Args:
         store: Where the frames are resident.
         frames: (B,) int64 frame numbers, host memory; the images come in this order.
         imgsz: Side of the square images, pixels.
-        flip: (B,) bool, images to mirror left to right, host memory.
         supersample: Decode at this multiple of ``imgsz`` and average, which lessens aliasing.
         chunk: As in :func:`common.inr.compose.compose`.
 
@@ -66,74 +68,118 @@ def decode_batch(
     Raises:
         LearningError: A frame is not resident.
     """
-    rows = store.frame_rows(frames)
-    content = letterbox_content(rows[:, 6:], imgsz)
-    img = _images(store, rows, content, imgsz, supersample, chunk)
-    image, labels = _ragged(rows[:, 4], rows[:, 5])
+    views = [plain_view(number) for number in frames.tolist()]
+    return decode_views(store, views, imgsz, supersample=supersample, chunk=chunk)
+
+
+def decode_views(
+    store: ResidentStore,
+    views: Sequence[View],
+    imgsz: int,
+    *,
+    supersample: int = 1,
+    chunk: int | None = None,
+) -> TrainingBatch:
+    """Decode views of frames at training resolution.
+
+    Networks of one size are one batched kernel, evaluated at the points that are shown. Frames of other kinds
+    are composed at their coded size, those of one size together, and read at those points.
+
+    The pixels and boxes of a view do not depend on the other views of the batch or on their order.
+
+    Args:
+        store: Where the frames are resident.
+        views: What each image shows; the images come in this order.
+        imgsz: Side of the square images, pixels.
+        supersample: As in :func:`decode_batch`.
+        chunk: As in :func:`common.inr.compose.compose`.
+
+    Returns:
+        Tensors on the store's device.
+
+    Raises:
+        LearningError: A frame is not resident.
+    """
+    rows = store.frame_rows(torch.tensor([number for view in views for number in view.frames]))
+    maps = view_maps(views, rows[:, 6:], imgsz)
+    pixels = _pixels(store, rows, maps.sampling.finer(supersample), chunk)
+    if supersample > 1:
+        # Clamp first: what is averaged is what would be shown.
+        pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)
+    gains = torch.tensor([view.gains for view in views])
+    if bool((gains != 0).any()):
+        pixels = _jittered(pixels, gains)
+    return batch_of(store, views, rows, maps, to_bytes(pixels).contiguous())
+
+
+def batch_of(
+    store: ResidentStore, views: Sequence[View], rows: Tensor, maps: ViewMaps, img: Tensor
+) -> TrainingBatch:
+    """Images with the boxes that their views show.
+
+    Args:
+        store: Where the frames are resident.
+        views: B of them.
+        rows: Index rows of their frames (:meth:`ResidentStore.frame_rows`).
+        maps: Their geometry.
+        img: (B, 3, imgsz, imgsz) uint8.
+    """
+    piece, labels = _ragged(rows[:, 4], rows[:, 5])
     table = store.label_rows(labels)
-    boxes = letterbox_boxes(table[:, 1:], content[image], imgsz)
-    if flip is not None:
-        img = torch.where(flip.to(store.device)[:, None, None, None], img.flip(3), img)
-        boxes[:, 0] = torch.where(flip[image], 1 - boxes[:, 0], boxes[:, 0])
+    boxes, kept = maps.boxes(piece, table[:, 1:])
+    image = maps.sampling.images[piece]
+    counts = torch.tensor([len(view.frames) for view in views])
+    firsts = counts.cumsum(0) - counts
     return TrainingBatch(
         img=img,
-        cls=table[:, :1].to(store.device),
-        bboxes=boxes.to(store.device),
-        batch_idx=image.float().to(store.device),
-        im_file=[f"frame{number}" for number in frames.tolist()],
-        ori_shape=[(height, width) for height, width in rows[:, 6:].tolist()],
+        cls=table[kept, :1].to(store.device),
+        bboxes=boxes[kept].to(store.device),
+        batch_idx=image[kept].float().to(store.device),
+        im_file=[f"frame{view.frames[0]}" for view in views],
+        ori_shape=[(height, width) for height, width in rows[firsts, 6:].tolist()],
     )
 
 
-def _images(
-    store: ResidentStore, rows: Tensor, content: Tensor, imgsz: int, supersample: int, chunk: int | None
-) -> Tensor:
+def _jittered(pixels: Tensor, gains: Tensor) -> Tensor:
+    """Colours changed image by image, so that an image of no gains keeps its bits."""
+    pixels = pixels.nan_to_num(0.0).clamp(0, 1)
+    some = (gains != 0).any(1).nonzero()[:, 0]
+    for place in some.tolist():
+        pixels[place] = jitter_colours(pixels[place : place + 1], gains[place : place + 1])[0]
+    return pixels
+
+
+def _pixels(store: ResidentStore, rows: Tensor, sampling: Sampling, chunk: int | None) -> Tensor:
+    """(B, 3, height, width) float32 RGB, not clamped."""
     raster = rows[:, 0] == RASTER
-    if not bool(raster.any()):
-        return _vector_images(store, rows, content, imgsz, supersample, chunk)
-    img = torch.full((len(rows), 3, imgsz, imgsz), FILL, dtype=torch.uint8, device=store.device)
-    if not bool(raster.all()):
-        vectors = ~raster
-        made = _vector_images(store, rows[vectors], content[vectors], imgsz, supersample, chunk)
-        img[vectors.to(store.device)] = made
-    members = raster.nonzero()[:, 0].tolist()
-    for place, image in store.rasters.images(rows[raster, 1].tolist()):
-        top, left, height, width = content[members[place]].tolist()
-        shown = resize(image, (height * supersample, width * supersample))
-        img[members[place], :, top : top + height, left : left + width] = _to_bytes(shown, supersample)
-    return img
+    vectors = (~raster).nonzero()[:, 0]
+    out = _vector_pixels(store, rows[vectors], sampling.select(vectors).to(store.device), chunk)
+    if bool(raster.any()):
+        placed = sampling.to(store.device)
+        numbers, which = rows[raster, 1].unique(return_inverse=True)
+        pieces = raster.nonzero()[:, 0]
+        for place, image in store.rasters.images(numbers.tolist()):
+            for piece in pieces[which == place].tolist():
+                show_frame(out, image, placed, piece)
+    return out
 
 
-def _vector_images(
-    store: ResidentStore, rows: Tensor, content: Tensor, imgsz: int, supersample: int, chunk: int | None
-) -> Tensor:
-    side = imgsz * supersample
-    canvas = Canvas(
-        side, side, (content * supersample).to(store.device), rows[:, 6:].to(store.device), FILL / 255
-    )
+def _vector_pixels(store: ResidentStore, rows: Tensor, sampling: Sampling, chunk: int | None) -> Tensor:
     backgrounds = []
     for index, members in _grouped(rows[:, 0]):
         group, table = store.group(index)
         stack = group.dequantize(table.places(rows[members, 1]).to(store.device))
         backgrounds.append(BackgroundPart(stack, members.to(store.device)))
-    image, numbers = _ragged(rows[:, 2], rows[:, 3])
+    piece, numbers = _ragged(rows[:, 2], rows[:, 3])
     table_rows, scales = store.object_rows(numbers)
     objects = []
     for index, members in _grouped(table_rows[:, 0]):
         group, table = store.group(index)
         mine = table_rows[members]
         stack = group.dequantize(table.places(mine[:, 1]).to(store.device))
-        columns = (image[members], mine[:, 2:6], scales[members], mine[:, 6])
+        columns = (piece[members], mine[:, 2:6], scales[members], mine[:, 6])
         objects.append(ObjectPart(stack, *(c.to(store.device) for c in columns)))
-    return _to_bytes(compose(canvas, backgrounds, objects, chunk), supersample).contiguous()
-
-
-def _to_bytes(pixels: Tensor, supersample: int) -> Tensor:
-    """Float RGB (..., height * supersample, width * supersample) to bytes (..., height, width)."""
-    if supersample > 1:
-        # Clamp first: what is averaged is what would be shown.
-        pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)
-    return to_bytes(pixels)
+    return compose_samples(sampling, backgrounds, objects, chunk)
 
 
 def _grouped(groups: Tensor) -> list[tuple[int, Tensor]]:

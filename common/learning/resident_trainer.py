@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from torch import Tensor
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 from common.errors import LearningError
-from common.learning.batches import TrainingBatch, decode_batch
+from common.learning.augmentation_settings import AugmentationSettings
+from common.learning.batches import TrainingBatch, ViewDecoder, decode_views
 from common.learning.checkpoint import CHECKPOINT, Checkpoint, load_optimizer, write_checkpoint
 from common.learning.decode_meter import DecodeMeter
 from common.learning.detector import Detector
@@ -25,8 +27,12 @@ from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
 from common.learning.sampler import EpochSampler
 from common.learning.settings import TrainingSettings
+from common.learning.views import NO_AUGMENTATION, View, draw_views
 
 __all__ = ["ResidentLoader", "ResidentTrainer"]
+
+_VIEWS = 2
+"""Third word of the seed of views, so that they are drawn from other random numbers than the order."""
 
 
 class _Frames:
@@ -42,12 +48,27 @@ class _Frames:
 
 
 class ResidentLoader:
-    """Batches of decoded frames, in the shape of a torch data loader."""
+    """Batches of decoded views, in the shape of a torch data loader.
+
+    Args:
+        sampler: Which frames come when.
+        settings: As for the node.
+        augmentation: How much the views vary.
+        decode: What makes a batch of views.
+        last_mosaic: Epochs from this one on are without mosaic.
+    """
 
     num_workers = 0
     drop_last = False
 
-    def __init__(self, sampler: EpochSampler, settings: TrainingSettings) -> None:
+    def __init__(
+        self,
+        sampler: EpochSampler,
+        settings: TrainingSettings,
+        augmentation: AugmentationSettings,
+        decode: ViewDecoder = decode_views,
+        last_mosaic: int = 0,
+    ) -> None:
         self.sampler = sampler
         self.dataset = _Frames(sampler)
         self.batch_size = sampler.batch
@@ -56,27 +77,40 @@ class ResidentLoader:
         """Batches still to come in this epoch."""
         self.decoding = DecodeMeter(sampler.store.device)
         self._settings = settings
+        self._augmentation = augmentation
+        self._decode = decode
+        self._last_mosaic = last_mosaic
 
     def __len__(self) -> int:
         return self.sampler.batches
 
     def __iter__(self) -> Iterator[TrainingBatch]:
-        settings = self._settings
+        settings, epoch = self._settings, self.epoch
         self.left = len(self)
-        for frames, flip in self.sampler.epoch(self.epoch):
+        augmentation = self._augmentation
+        if epoch >= self._last_mosaic:
+            augmentation = augmentation.model_copy(update={"mosaic": 0.0})
+        pool = self.sampler.order(epoch).sort().values.numpy()
+        for frames in self.sampler.epoch(epoch):
             self.left -= 1
+            seed = (settings.seed, epoch, _VIEWS)
+            drawn = draw_views(augmentation, settings.imgsz, seed, frames.tolist(), pool)
+            views = [self._of_residents(view) for view in drawn]
             decode = partial(
-                decode_batch,
-                self.sampler.store,
-                frames,
-                settings.imgsz,
-                flip=flip,
-                supersample=settings.supersample,
+                self._decode, self.sampler.store, views, settings.imgsz, supersample=settings.supersample
             )
             yield self.decoding.measure(len(frames), decode)
 
     def reset(self) -> None:
         """Nothing is kept between epochs."""
+
+    def _of_residents(self, view: View) -> View:
+        """In a mosaic, the first frame takes the place of one that was evicted since the epoch began."""
+        if len(view.frames) == 1:
+            return view
+        here = self.sampler.resident(torch.tensor(view.frames)).tolist()
+        frames = tuple(n if kept else view.frames[0] for n, kept in zip(view.frames, here, strict=True))
+        return replace(view, frames=frames)
 
 
 class ResidentTrainer(DetectionTrainer):
@@ -90,6 +124,7 @@ class ResidentTrainer(DetectionTrainer):
         round_id: Names the training in its checkpoint.
         hooks: What happens around steps.
         resume: Checkpoint to go on from.
+        decode: What makes a batch of views.
     """
 
     # Ultralytics sets these while it sets itself up and declares them as None or as a path.
@@ -108,8 +143,10 @@ class ResidentTrainer(DetectionTrainer):
         round_id: str,
         hooks: TrainerHooks,
         resume: Checkpoint | None,
+        decode: ViewDecoder = decode_views,
     ) -> None:
         self.frames = store
+        self.decode = decode
         self.settings = settings
         self.hooks = hooks
         self.round_id = round_id
@@ -143,8 +180,10 @@ class ResidentTrainer(DetectionTrainer):
     ) -> ResidentLoader:
         """Batches straight from the resident store; for validation too, since it is done elsewhere."""
         settings = self.settings
-        flip = settings.flip if mode == "train" else 0.0
-        return ResidentLoader(EpochSampler(self.frames, batch_size, settings.seed, flip), settings)
+        sampler = EpochSampler(self.frames, batch_size, settings.seed)
+        augmentation = settings.augmentation if mode == "train" else NO_AUGMENTATION
+        last_mosaic = self.epochs - augmentation.close_mosaic
+        return ResidentLoader(sampler, settings, augmentation, self.decode, last_mosaic)
 
     def validate(self) -> tuple[dict[str, float], None]:
         """Evaluation belongs to :mod:`common.learning.validation`, on original images."""

@@ -24,14 +24,12 @@ class EpochSampler:
         store: Where the frames are.
         batch: Frames a batch; the last one of an epoch may be smaller.
         seed: Seed of all epochs together.
-        flip: Probability that a frame is mirrored.
     """
 
-    def __init__(self, store: ResidentStore, batch: int, seed: int, flip: float = 0.0) -> None:
+    def __init__(self, store: ResidentStore, batch: int, seed: int) -> None:
         self.store = store
         self.batch = batch
         self.seed = seed
-        self.flip = flip
 
     def __len__(self) -> int:
         """Frames of an epoch that would begin now."""
@@ -47,12 +45,15 @@ class EpochSampler:
         generator = np.random.default_rng([self.seed, epoch])
         return torch.from_numpy(generator.permutation(np.arange(self.store.first, self.store.end)))
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one epoch: frame numbers (B,) int64 and which of them to mirror (B,) bool."""
+    def resident(self, frames: Tensor) -> Tensor:
+        """Which (N,) bool of the frames (N,) int64 have not been evicted."""
+        return frames >= self.store.first
+
+    def epoch(self, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch: frame numbers (B,) int64."""
         order = self.order(epoch)
-        mirror = torch.from_numpy(np.random.default_rng([self.seed, epoch, 1]).random(len(order)) < self.flip)
         for at in range(0, len(order), self.batch):
-            frames, flip = order[at : at + self.batch], mirror[at : at + self.batch]
-            resident = frames >= self.store.first
+            frames = order[at : at + self.batch]
+            resident = self.resident(frames)
             if bool(resident.any()):
-                yield frames[resident], flip[resident]
+                yield frames[resident]

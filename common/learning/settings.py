@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from common.config import Settings
 from common.frame import DEFAULT_CLASS
+from common.learning.augmentation_settings import AugmentationSettings
 
 __all__ = ["GateSettings", "TrainingSettings"]
 
@@ -96,7 +97,9 @@ class TrainingSettings(Settings):
         0.1, gt=0, le=1, description="share of each batch in the running averages of batch normalization"
     )
     weight_decay: float = Field(5e-4, ge=0, le=1, description="weight decay a step")
-    flip: float = Field(0.5, ge=0, le=1, description="probability that a frame is mirrored left to right")
+    augmentation: AugmentationSettings = Field(
+        default_factory=AugmentationSettings, description="how the frames differ from epoch to epoch"
+    )
     supersample: int = Field(
         1, ge=1, le=4, description="each training pixel is the mean of this many decoded pixels squared"
     )
@@ -105,7 +108,7 @@ class TrainingSettings(Settings):
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
     seed: int = Field(
-        0, ge=0, lt=2**31, description="seed of the order of frames, the flips and the first weights"
+        0, ge=0, lt=2**31, description="seed of the order of frames, the augmentation and the first weights"
     )
     memory_bytes: int = Field(
         1 << 30,
@@ -134,6 +137,13 @@ class TrainingSettings(Settings):
     gate: GateSettings = Field(
         default_factory=GateSettings, description="when the new detector replaces the one in use"
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _flip_has_moved(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "flip" in values:
+            raise ValueError("'flip' is now 'fliplr' in the section 'augmentation'; move it there")
+        return values
 
     @pydantic.model_validator(mode="after")
     def _classes_are_consistent(self) -> Self:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import LearningError
+from common.learning.batches import ViewDecoder, decode_views
 from common.learning.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
 from common.learning.detector import load_detector, snapshot
 from common.learning.hooks import TrainerHooks
@@ -81,12 +82,22 @@ def train(
     start: DetectorWeights,
     work_dir: Path,
     hooks: TrainerHooks | None = None,
+    decode: ViewDecoder | None = None,
 ) -> TrainingResult:
     """Train until the epochs, the steps or the seconds of the settings are used up.
 
     A training that was killed goes on from its last checkpoint in ``work_dir`` when it is started again with
     the same settings and start weights. The checkpoint stays until :func:`discard_checkpoint`, so that a kill
     before the result is safe costs little.
+
+    Args:
+        store: Frames to train on.
+        settings: As for the node.
+        start: Weights to start from.
+        work_dir: Folder for the checkpoint and Ultralytics' own files.
+        hooks: What happens around steps.
+        decode: What makes a batch of views; by default :func:`common.learning.batches.decode_views`. A
+            benchmark gives a peer.
 
     Raises:
         LearningError: Nothing to train on, the weights fit another class list, the loss became NaN, or the
@@ -113,7 +124,14 @@ def train(
             module.momentum = settings.batchnorm_momentum
     try:
         trainer = ResidentTrainer(
-            detector, store, settings, work_dir, round_id, hooks or TrainerHooks(), point
+            detector,
+            store,
+            settings,
+            work_dir,
+            round_id,
+            hooks or TrainerHooks(),
+            point,
+            decode or decode_views,
         )
         finished = point is not None and (
             point.next_epoch >= trainer.epochs or trainer.steps >= trainer.planned_steps

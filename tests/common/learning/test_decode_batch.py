@@ -69,20 +69,6 @@ def test_boxes_are_placed_with_the_frame():
     assert (batch["img"][0, :, 16:48] != FILL).any()
 
 
-def test_mirroring_moves_pixels_and_boxes_together(store):
-    frames = torch.arange(16)
-    flip = torch.arange(16) % 2 == 0
-    plain, mirrored = decode_batch(store, frames, 64), decode_batch(store, frames, 64, flip=flip)
-    for place in range(16):
-        image = plain["img"][place]
-        assert torch.equal(mirrored["img"][place], image.flip(2) if flip[place] else image)
-        mine = plain["batch_idx"] == place
-        boxes = plain["bboxes"][mine].clone()
-        if flip[place]:
-            boxes[:, 0] = 1 - boxes[:, 0]
-        torch.testing.assert_close(mirrored["bboxes"][mine], boxes)
-
-
 def test_at_coded_size_the_batch_holds_the_packets_own_pixels():
     packet = random_packet(5, width=64, height=64, boxes=[])
     store = ResidentStore("cpu", 1 << 24, TrainingSettings())

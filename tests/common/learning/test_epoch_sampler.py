@@ -8,19 +8,19 @@ from common.learning.settings import TrainingSettings
 from tests.learning_packets import random_packet
 
 
-def make_sampler(frames=23, batch=4, seed=0, flip=0.5):
+def make_sampler(frames=23, batch=4, seed=0):
     store = ResidentStore("cpu", 1 << 24, TrainingSettings())
     store.add([random_packet(i) for i in range(frames)])
-    return EpochSampler(store, batch, seed, flip)
+    return EpochSampler(store, batch, seed)
 
 
 def numbers(sampler, epoch):
-    return torch.cat([frames for frames, _ in sampler.epoch(epoch)]).tolist()
+    return torch.cat(list(sampler.epoch(epoch))).tolist()
 
 
 def test_every_frame_comes_once_an_epoch_and_the_last_batch_is_kept():
     sampler = make_sampler()
-    sizes = [len(frames) for frames, _ in sampler.epoch(3)]
+    sizes = [len(frames) for frames in sampler.epoch(3)]
     assert sizes == [4, 4, 4, 4, 4, 3]
     assert sampler.batches == 6
     assert sorted(numbers(sampler, 3)) == list(range(23))
@@ -36,24 +36,17 @@ def test_the_first_batch_is_a_uniform_draw_of_network_sizes():
     sampler = make_sampler(frames=40, batch=8)
     group = (sampler.store.frame_rows(torch.arange(40))[:, 0] == 0).double()
     share = group.mean()
-    drawn = torch.cat([group[next(iter(sampler.epoch(e)))[0]] for e in range(400)])
+    drawn = torch.cat([group[next(iter(sampler.epoch(e)))] for e in range(400)])
     # Four standard errors of the mean of 400 batches of 8 without replacement.
     assert abs(drawn.mean() - share) < 4 * (share * (1 - share) / len(drawn)).sqrt()
-
-
-def test_mirroring_follows_its_probability():
-    assert not any(bool(f.any()) for _, f in make_sampler(flip=0).epoch(0))
-    assert all(bool(f.all()) for _, f in make_sampler(flip=1).epoch(0))
-    drawn = torch.cat([f for e in range(60) for _, f in make_sampler().epoch(e)]).double()
-    assert abs(drawn.mean() - 0.5) < 0.06
 
 
 def test_frames_added_during_an_epoch_wait_for_the_next():
     sampler = make_sampler(frames=8)
     batches = sampler.epoch(0)
-    first = next(batches)[0]
+    first = next(batches)
     sampler.store.add([random_packet(99)])
-    rest = torch.cat([f for f, _ in batches])
+    rest = torch.cat(list(batches))
     assert sorted([*first.tolist(), *rest.tolist()]) == list(range(8))
     assert len(numbers(sampler, 1)) == 9
 
@@ -65,4 +58,4 @@ def test_frames_evicted_during_an_epoch_are_left_out():
     next(batches)
     sampler.store.add([random_packet(100 + i) for i in range(5)])
     assert sampler.store.first > 0
-    assert all(int(f.min()) >= sampler.store.first for f, _ in batches)
+    assert all(int(f.min()) >= sampler.store.first for f in batches)

@@ -7,6 +7,7 @@ import yaml
 
 from common.config import load_settings, parse_settings
 from common.errors import ConfigError
+from common.learning.augmentation_settings import AugmentationSettings
 from common.learning.settings import GateSettings, TrainingSettings
 
 YAML = Path(__file__).parents[3] / "configs" / "training.yaml"
@@ -17,15 +18,22 @@ def test_the_yaml_lists_every_key_with_its_default():
     data = yaml.safe_load(YAML.read_text())
     assert set(data) == set(TrainingSettings.model_fields)
     assert set(data["gate"]) == set(GateSettings.model_fields)
+    assert set(data["augmentation"]) == set(AugmentationSettings.model_fields)
 
 
 def test_every_key_of_the_yaml_has_a_comment():
     for line in YAML.read_text().splitlines():
-        assert not line or "#" in line or line == "gate:", line
+        assert not line or "#" in line or line in ("gate:", "augmentation:"), line
 
 
 def test_every_setting_is_described():
-    assert all(field.description for field in TrainingSettings.model_fields.values())
+    for model in (TrainingSettings, AugmentationSettings, GateSettings):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_the_former_key_of_mirroring_is_refused_with_the_new_one():
+    with pytest.raises(ConfigError, match="'flip' is now 'fliplr' in the section 'augmentation'"):
+        parse_settings("flip: 0.5", TrainingSettings)
 
 
 def test_a_training_size_that_is_no_multiple_of_the_stride_is_refused():

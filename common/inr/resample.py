@@ -1,0 +1,98 @@
+"""Decoded frames to output images through maps of coordinates: one resampling, averaging where it shrinks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from common.inr.decode import resize
+from common.inr.sampling import EDGE, Sampling, whole_frames
+
+__all__ = ["show_frame"]
+
+
+def show_frame(out: Tensor, image: Tensor, sampling: Sampling, piece: int) -> None:
+    """Show a piece of a decoded frame.
+
+    A whole frame whose sides fall on pixel edges (a letterbox, mirrored or not) is resized by
+    :func:`common.inr.decode.resize`. Anything else is read bilinearly at points spread evenly over each
+    output pixel, no further apart than the frame's pixels, and averaged: an affine map resamples once.
+
+    Args:
+        out: (B, 3, height, width) float32; the pixels that show the piece are overwritten.
+        image: (3, h, w) float32, the frame at its coded size.
+        sampling: What is shown where, on the device of ``image``.
+        piece: Which of its pieces.
+    """
+    chosen = torch.tensor([piece], device=image.device)
+    region = whole_frames(sampling.coded[chosen])
+    x0, y0, x1, y1 = sampling.windows(chosen, region)[0].tolist()
+    if x1 == x0 or y1 == y0:
+        return
+    target = out[int(sampling.images[piece]), :, y0:y1, x0:x1]
+    scaling = sampling.maps[piece]
+    if _fills(sampling, piece, region[0], (x0, y0, x1, y1)):
+        shown = resize(image, (y1 - y0, x1 - x0))
+        axes = [axis + 1 for axis, place in ((0, (1, 1)), (1, (0, 0))) if float(scaling[place]) < 0]
+        target.copy_(shown.flip(axes) if axes else shown)
+        return
+    points, inside, (down, across) = _points(sampling, piece, (x0, y0, x1, y1))
+    height, width = image.shape[1:]
+    limits = torch.tensor([width, height], dtype=torch.float64, device=image.device)
+    grid = (points * 2 / limits - 1).float()
+    read = F.grid_sample(image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
+    if down * across > 1:
+        read = F.avg_pool2d(read, (down, across))
+    target.copy_(read[0] if inside is None else torch.where(inside, read[0], target))
+
+
+def _fills(sampling: Sampling, piece: int, frame: Tensor, window: tuple[int, int, int, int]) -> bool:
+    """Whether the whole frame is shown, parallel to the image, and its corners are those of the window."""
+    if not bool(sampling.straight[piece]) or not torch.equal(sampling.clips[piece], frame):
+        return False
+    x0, y0, x1, y1 = window
+    scale, offset = sampling.maps[piece][[0, 1], [0, 1]], sampling.maps[piece][:2, 2]
+    ends = torch.tensor([[x0, y0], [x1, y1]], dtype=torch.float64, device=frame.device) * scale + offset
+    return bool(((ends.sort(0).values.flatten() - frame).abs() < EDGE).all())
+
+
+def _points(
+    sampling: Sampling, piece: int, window: tuple[int, int, int, int]
+) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+    """Where the pixels of a window are read.
+
+    Returns:
+        (h * down, w * across, 2) float64 points; which pixels (h, w) show the piece at their centres, None
+        for all; and how many points a pixel has down and across.
+    """
+    x0, y0, x1, y1 = window
+    matrix = sampling.maps[piece]
+    middle = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, 1.0], dtype=torch.float64, device=matrix.device)
+    depth = (matrix[2] @ middle).abs().clamp_min(EDGE)
+    steps = (matrix[:2, :2] / depth).norm(dim=0).tolist()
+    across, down = (
+        min(max(1, math.ceil(step - EDGE)), max(sampling.coded[piece].tolist())) for step in steps
+    )
+    points = _seen(matrix, _centres(x0, x1, across, matrix), _centres(y0, y1, down, matrix))[0]
+    if bool(sampling.straight[piece]):
+        return points, None, (down, across)
+    centres, ahead = _seen(matrix, _centres(x0, x1, 1, matrix), _centres(y0, y1, 1, matrix))
+    clip = sampling.clips[piece]
+    inside = ((centres >= clip[:2] - EDGE) & (centres < clip[2:] - EDGE)).all(2) & ahead
+    return points, inside, (down, across)
+
+
+def _centres(first: int, last: int, parts: int, like: Tensor) -> Tensor:
+    """Centres of the ``parts`` equal parts of each pixel from ``first`` to ``last``, float64."""
+    count = (last - first) * parts
+    return first + (torch.arange(count, dtype=torch.float64, device=like.device) + 0.5) / parts
+
+
+def _seen(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (Y, X, 2) that ``matrix`` shows at output positions, and which (Y, X) lie before the viewer."""
+    seen = y[:, None, None] * matrix[:, 1] + (x[:, None] * matrix[:, 0] + matrix[:, 2])
+    depth = seen[..., 2:]
+    return seen[..., :2] / depth.clamp_min(EDGE), depth[..., 0] > EDGE
