@@ -70,7 +70,8 @@ class ViewMaps:
         image, ahead = _around(self.matrices[pieces], canvas)
         image = torch.where(moved, image.clamp(0, self.imgsz), image)
         scale = self.scales[pieces, None]
-        kept = ahead & _candidates((canvas[:, 2:] - canvas[:, :2]) * scale, image[:, 2:] - image[:, :2])
+        sides = canvas[:, 2:] - canvas[:, :2]
+        kept = ahead & (sides > 0).all(1) & _candidates(sides * scale, image[:, 2:] - image[:, :2])
         centred = torch.cat([(image[:, :2] + image[:, 2:]) / 2, image[:, 2:] - image[:, :2]], 1)
         return (centred / self.imgsz).float(), kept | ~moved[:, 0]
 
