@@ -212,6 +212,7 @@ class FogNode:
         """Ask the planner again, tell the edges, and let the trainer know whether it is its turn."""
         sessions = self.state.sessions
         self._planner.subscribers = {key: session.devices for key, session in sessions.items()}
+        self._planner.learners = frozenset(k for k, s in sessions.items() if RecordKind.WEIGHTS in s.kinds)
         self._planner.downlinks = {key: self._downlinks.rate(key) for key in sessions}
         self._planner.names = {key: device.name for key, device in self.state.rights.items()}
         workers = max(1, self._settings.workers.workers)

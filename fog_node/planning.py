@@ -46,6 +46,8 @@ class Planner:
         batch_frames: Frames that the encoders take up together.
         tallies: Frames by source device.
         subscribers: Source devices that each connected edge receives, by its key; None for all.
+        learners: Those of them that take this fog's detectors; None for all. An edge that belongs to another
+            fog receives records here and takes its detectors there.
         reports: Newest report of each edge, by its key; those of connected edges count.
         downlinks: Bytes a second that the fog measured towards each edge, by its key.
         names: Names of devices by their keys, for sentences; a key without one stands for itself.
@@ -64,6 +66,7 @@ class Planner:
     batch_frames: int = 1
     tallies: dict[str, Tally] = field(default_factory=dict)
     subscribers: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    learners: frozenset[str] | None = None
     reports: dict[str, Report] = field(default_factory=dict)
     downlinks: dict[str, float | None] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -123,7 +126,7 @@ class Planner:
             alpha=None,
             detector_bytes=self.detector_bytes or settings.detector_bytes,
             rounds=settings.rounds,
-            detector_receivers=len(self.subscribers) or None,
+            detector_receivers=sum(map(self._learns, self.subscribers)) or None,
             rates=rates,
             decide_by=settings.decide_by,
             changed_share=settings.changed_share,
@@ -219,8 +222,11 @@ class Planner:
             name=self._name(key),
             link=measured_link(report, self.downlinks.get(key), self.settings.shared_medium),
             node=measured_node(report),
-            learns=key in self.subscribers or self.settings.receivers is not None,
+            learns=self._learns(key) or self.settings.receivers is not None,
         )
+
+    def _learns(self, key: str) -> bool:
+        return key in self.subscribers and (self.learners is None or key in self.learners)
 
     def _fetching(self, device: DeviceLoad) -> DeviceLoad:
         """The device with the validation originals that it fetches of what it receives."""

@@ -94,6 +94,21 @@ def test_the_fog_of_a_configuration_is_reached_or_not(tmp_path, capsys, listenin
         assert "firewalls" in fog["detail"]
 
 
+def test_all_fogs_of_a_configuration_are_reached_or_named(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as gone:
+        ports = [each.getsockname()[1] for each in (server, gone)]
+        gone.close()
+        config = tmp_path / "edge.yaml"
+        entries = "".join(f"  - {{address: 'tcp://127.0.0.1:{port}', public_key: k}}\n" for port in ports)
+        config.write_text(f"fogs:\n{entries}")
+        code, out = run(capsys, "--json", "--config", str(config))
+    fog = json.loads(out)["checks"]["fog"]
+    assert code == 1
+    assert fog["value"] == {f"tcp://127.0.0.1:{ports[0]}": True, f"tcp://127.0.0.1:{ports[1]}": False}
+    assert f"cannot connect to tcp://127.0.0.1:{ports[1]}" in fog["detail"]
+    assert str(ports[0]) not in fog["detail"]
+
+
 def test_a_bad_configuration_is_one_sentence(tmp_path, capsys):
     config = tmp_path / "edge.yaml"
     config.write_text("fgo: {}\n")

@@ -130,3 +130,13 @@ def test_figures_are_sums_over_packets_and_leave_tombstones_apart():
         "background_psnr_db": 30.0,
         "object_psnr_db": 36.0,
     }
+
+
+def test_an_edge_of_another_fog_receives_packets_and_no_detector():
+    state = planner()
+    state.learners = frozenset("ab")
+    question = state.deployment()
+    assert question.detector_receivers == 2
+    assert {device.name: device.learns for device in question.devices} == {"a": True, "b": True, "c": False}
+    state.learners = None
+    assert state.deployment().detector_receivers == 3
