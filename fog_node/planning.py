@@ -210,7 +210,11 @@ class Planner:
             named[key]: None if sources is None else [named[s] for s in sources if s in recorded]
             for key, sources in self.subscribers.items()
         }
-        return tuple(self._fetching(d) for d in with_audience(devices, wants, unheard=True))
+        heard = tuple(self._fetching(d) for d in with_audience(devices, wants, unheard=True))
+        if self.learners is None:
+            return heard
+        learning = {named[key] for key in keys if self._learns(key)}
+        return tuple(replace(device, learns=device.name in learning) for device in heard)
 
     def _device(self, key: str, tally: Tally) -> DeviceLoad:
         report = self.reports.get(key)

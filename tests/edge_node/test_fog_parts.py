@@ -211,7 +211,8 @@ def test_each_log_is_pulled_from_its_own_position(edge):
     assert one.store.count(RecordKind.PACKET) == 2
     one.node.sessions[1].disconnected()
     one.welcome(1)
-    assert [[pull.position for pull in pulls][-1] for pulls in one.of_type(Pull)] == [0, 1]
+    assert [pulls[0].position for pulls in one.of_type(Pull)] == [0, 0]
+    assert [pulls[-1].position for pulls in one.of_type(Pull)] == [1, 1]
     assert one.node.sessions[1].hello() == Hello(
         one.store.epoch,
         1,
