@@ -9,7 +9,6 @@ import errno
 import logging
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +17,10 @@ from typing import Any
 import zmq
 
 from common import __version__
-from common.errors import StoreError, WireError
+from common.errors import StoreError
 from common.node.child import stop_children
 from common.node.jobs import Call
+from common.node.log_limit import LogLimit
 from common.node.mailbox import Mailbox
 from common.node.settings import resolve
 from common.node.status_file import write_status
@@ -28,10 +28,12 @@ from common.store import open_fog_store
 from common.store.records import INLINE_LIMIT_BYTES
 from common.wire import keys
 from common.wire.allow_list import AllowList
-from common.wire.framing import decode, encode
+from common.wire.connections import Connections
+from common.wire.framing import encode
 from common.wire.messages import Chunk, Message, RecordMessage
-from common.wire.sockets import arrival, authenticating, fog_socket, port_of
+from common.wire.sockets import Reader, authenticating, fog_socket, port_of
 from fog_node.node import FogNode
+from fog_node.reception import Reception
 from fog_node.settings import FogSettings
 from fog_node.traffic import Traffic
 
@@ -69,6 +71,7 @@ class FogDaemon:
         self._folder = resolve(base, settings.store)
         self._started = time.monotonic()
         self._traffic = Traffic()
+        self._log_limit = LogLimit()
         self._stopping = False
         self._last_status: dict[str, Any] = {}
         self._mailbox: Mailbox[Call] = Mailbox()
@@ -79,8 +82,11 @@ class FogDaemon:
             store = resources.enter_context(open_fog_store(self._folder, settings.storage))
             context: zmq.Context[zmq.Socket[bytes]] = resources.enter_context(zmq.Context())
             resources.enter_context(authenticating(context, allow))
-            self._socket = fog_socket(context, settings.address, pair, settings.wire)
+            self._socket = fog_socket(context, settings.address, pair, settings.wire, Connections.EVENTS)
             resources.callback(lambda: self._socket.close(LINGER_MS))
+            unread = max(settings.limits.unread_bytes, 2 * settings.wire.max_message_bytes)
+            connections = Connections(self._socket, unread)
+            resources.callback(connections.close)
             self.port = port_of(self._socket)
             self.node = FogNode(
                 settings,
@@ -92,6 +98,8 @@ class FogDaemon:
                 send=self._send,
             )
             resources.callback(self.node.close)
+            self._reader = Reader(self._socket)
+            self._reception = Reception(self.node, connections, self._traffic)
             _log.info(
                 "fog node %s with key %s listens on port %d; log position %d, %d frames wait to be encoded",
                 __version__,
@@ -126,9 +134,11 @@ class FogDaemon:
             self._turn()
             now = time.monotonic()
             self.node.tick(now)
+            self._reception.tick(now)
             if now >= due["rights"]:
                 due["rights"] = now + settings.allow_check_s
                 self.node.check_rights()
+                self._reception.check_rights(now)
             if now >= due["plan"]:
                 due["plan"] = now + settings.planner.interval_s
                 self.node.plan()
@@ -172,33 +182,19 @@ class FogDaemon:
             call()
         for _ in range(RECEIVE_AT_ONCE):
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                parts = self._reader.receive()
             except zmq.Again:
                 return
-            self._received(parts)
-
-    def _received(self, parts: Sequence[zmq.Frame]) -> None:
-        try:
-            message = arrival(parts)
-        except WireError as error:
-            _log.warning("%s", error)
-            return
-        self._traffic.peer(message.device).up += sum(len(frame) for frame in message.frames)
-        try:
-            content = decode(message.frames)
-        except WireError as error:
-            _log.warning("a message of %s was refused: %s", message.device, error)
-            now = time.monotonic()
-            self.node.perform(self.node.state.malformed(message.routing_id, message.device, error, now))
-            return
-        self.node.received(message.routing_id, message.device, content)
+            self._reception.received(parts, time.monotonic())
 
     def _send(self, routing_id: bytes, key: str, message: Message) -> bool:
         frames = encode(message)
         try:
             self._socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
         except zmq.Again:
-            _log.warning("edge %s does not take what it asked for and is disconnected", key)
+            note = self._log_limit.admit(key, time.monotonic())
+            if note is not None:
+                _log.warning("edge %s does not take what it asked for; its session ends%s", key, note)
             return False
         except zmq.ZMQError as error:
             if error.errno == errno.EHOSTUNREACH:
@@ -221,7 +217,7 @@ class FogDaemon:
                 for key, traffic in self._traffic.peers.items():
                     peer = peers.setdefault(key, {"connected": False})
                     peer |= {f"bytes_{name}": value for name, value in asdict(traffic).items()}
-        status = dict(self._last_status)
+        status = {**self._last_status, "wire": self._reception.status()}
         status["log_position"] = self.node.last_position
         head = {
             "role": "fog",

@@ -41,6 +41,33 @@ class LimitSettings(Settings):
     commit_frames: int = Field(
         64, ge=1, le=10_000, description="uploads committed in one transaction, at most"
     )
+    messages_per_s: float | None = Field(
+        10_000.0,
+        gt=0,
+        le=1e9,
+        description="messages of one device a second, after a burst of two seconds; one that sends more is "
+        "disconnected; null: no limit",
+    )
+    uploads_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e9,
+        description="uploads of one device a second; more are refused for now, and edges keep to it; "
+        "null: no limit",
+    )
+    upload_bytes_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="image bytes of one device a second; as uploads_per_s; null: no limit",
+    )
+    unread_bytes: int = Field(
+        64 << 20,
+        ge=1 << 20,
+        le=1 << 36,
+        description="bytes of one connection received and not read yet, such as a message that never ends, "
+        "before it is cut; at least twice wire.max_message_bytes; Linux only",
+    )
 
 
 class WorkerSettings(Settings):
@@ -204,7 +231,7 @@ class FogSettings(Settings):
     wire: WireSettings = Field(WireSettings(), description="connections of the edges")
     children: ChildSettings = Field(ChildSettings(), description="encoder workers and the trainer")
     allow_check_s: float = Field(
-        1.0, ge=0.05, le=5, description="seconds between two looks at the allow list"
+        1.0, ge=0.05, le=4, description="seconds between two looks at the allow list"
     )
     retry_full_s: float = Field(
         2.0, ge=0.05, le=600, description="seconds between two attempts while the disk is full or fails"

@@ -35,6 +35,7 @@ from common.wire.messages import (
 )
 from fog_node.corrections import Corrections
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
+from fog_node.peer_limits import PeerLimits
 from fog_node.sessions import Session, readable_devices, wanted_kinds
 from fog_node.settings import FogSettings
 from fog_node.uploads import Uploads
@@ -75,7 +76,8 @@ class FogState:
         self._random = random.Random(seed)
         self._sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
-        self._uploads = Uploads(settings, self._sessions)
+        self.limits = PeerLimits(settings.limits)
+        self._uploads = Uploads(settings, self._sessions, self.limits)
         self.corrections = Corrections(settings, self._numbers)
         """Corrected labels on their way to the log."""
         self._plan: Plan | None = None
@@ -211,6 +213,8 @@ class FogState:
     def rights_changed(self, rights: Mapping[str, Device]) -> list[Instruction]:
         """The allow list has changed: sessions of removed keys end, others get their new rights."""
         changed = {key for key in self._sessions if rights.get(key) != self._rights.get(key)}
+        for key in self._rights.keys() - rights.keys():
+            self.limits.forget(key)
         self._rights = dict(rights)
         instructions: list[Instruction] = []
         for key in changed:
@@ -295,6 +299,8 @@ class FogState:
             chunk_bytes=wire.chunk_bytes,
             heartbeat_seconds=wire.heartbeat_seconds,
             features=FEATURES,
+            max_uploads_per_s=self._settings.limits.uploads_per_s,
+            max_upload_bytes_per_s=self._settings.limits.upload_bytes_per_s,
         )
         plan = [] if self._plan is None else [self._send(session, self._plan)]
         return [self._send(session, welcome), *plan]

@@ -13,11 +13,15 @@ from common.frame import Frame, FrameIdentity
 from common.store.records import CommitOutcome
 from common.wire.messages import MAX_NUMBERS, Accepted, ErrorCode, Refused, Upload
 from fog_node.instructions import Commit, Instruction, Send
+from fog_node.peer_limits import PeerLimits
 from fog_node.sessions import Session
 from fog_node.settings import FogSettings
 from fog_node.upload_check import check_upload, error_code
 
 __all__ = ["Uploads"]
+
+LONGEST_WAIT_S = 60.0
+"""Longest wait told to an edge that uploads too fast."""
 
 
 class Uploads:
@@ -26,11 +30,13 @@ class Uploads:
     Args:
         settings: The fog's settings.
         sessions: The sessions by key, as they are at any time.
+        limits: Rates of each device.
     """
 
-    def __init__(self, settings: FogSettings, sessions: Mapping[str, Session]) -> None:
+    def __init__(self, settings: FogSettings, sessions: Mapping[str, Session], limits: PeerLimits) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._limits = limits
         self._queue: deque[Frame] = deque()
         self._committing: tuple[Frame, ...] = ()
         self._waiting_bytes = 0
@@ -60,6 +66,10 @@ class Uploads:
             return self._refuse(session, identity, ErrorCode.STOPPING, "the fog is stopping", False)
         if now < self._full_until:
             return self._refuse(session, identity, ErrorCode.FULL, self._full_reason, False)
+        wait = self._limits.upload(session.key, len(upload.payload), now)
+        if wait > 0:
+            sentence = "this device uploads more than the fog takes of one; send fewer a second"
+            return self._refuse(session, identity, ErrorCode.TOO_FAST, sentence, False, wait)
         if upload.epoch != session.epoch:
             sentence = f"the upload is of epoch {upload.epoch}, its session of epoch {session.epoch}"
             return self._refuse(session, identity, ErrorCode.BAD_MESSAGE, sentence, True)
@@ -170,9 +180,16 @@ class Uploads:
         return [] if session is None else self._refuse(session, identity, code, sentence, permanent)
 
     def _refuse(
-        self, session: Session, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
+        self,
+        session: Session,
+        identity: FrameIdentity,
+        code: ErrorCode,
+        sentence: str,
+        permanent: bool,
+        retry_after_s: float | None = None,
     ) -> list[Instruction]:
-        answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent)
+        wait = None if retry_after_s is None else min(retry_after_s, LONGEST_WAIT_S)
+        answer = Refused(identity.epoch, identity.number, code, sentence[:2000], permanent, wait)
         return [Send(session.routing_id, answer, session.key)]
 
 

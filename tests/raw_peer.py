@@ -24,7 +24,7 @@ class Peer:
         self.socket = edge_socket(self.context, address, self.node.keys, deployment.fog.keys.public)
         try:
             self.send(Hello(epoch=epoch, position=0, devices=("*",)))
-            self.answer(Welcome)
+            self.welcome = self.answer(Welcome)
         except BaseException:
             self.close()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from common.config import Settings, parse_settings
 from common.errors import ConfigError
-from common.wire.keys import KEY_PATTERN, check_public_key
+from common.wire.keys import KEY_PATTERN, check_public_key, others_can_write
 from common.wire.messages import ANY_DEVICE
 
 __all__ = ["AllowList", "Device"]
@@ -87,13 +88,13 @@ class AllowList:
         path: The YAML file; a missing one is an empty list.
 
     Raises:
-        ConfigError: The file is malformed.
+        ConfigError: The file is malformed, or others can write to it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, int, int, int] | None = None
         self._devices: dict[str, Device] = {}
         self.reload()
 
@@ -101,8 +102,8 @@ class AllowList:
         """Read the file again if it changed; returns whether it did.
 
         Raises:
-            ConfigError: The file is malformed or cannot be read; the list stays as it was, and the file is
-                read again the next time.
+            ConfigError: The file is malformed, cannot be read, or others can write to it; the list stays as
+                it was, and the file is read again the next time.
         """
         with self._lock:
             stamp = self._stat()
@@ -145,17 +146,26 @@ class AllowList:
             _replace(self.path, edited)
         self.reload()
 
-    def _stat(self) -> tuple[int, int, int] | None:
+    def _stat(self) -> tuple[int, int, int, int] | None:
         try:
             status = self.path.stat()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ConfigError(f"cannot read the allow-list {self.path}: {error}") from error
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
     def _read(self) -> str:
         try:
+            if others_can_write(self.path):
+                raise ConfigError(
+                    f"others can write to the allow-list {self.path}; run 'chmod go-w {self.path}'"
+                )
+            folder = self.path.resolve().parent.stat().st_mode
+            if folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
+                raise ConfigError(
+                    f"everyone can replace the allow-list {self.path}; run 'chmod o-w' on its folder"
+                )
             return self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the allow-list {self.path}: {error}") from error

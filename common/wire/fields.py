@@ -34,8 +34,8 @@ __all__ = [
 PROTOCOL_VERSION = 2
 """Version of these messages; neighbours (one older, one newer) are understood.
 
-Version 2 added features, more_kinds, priority and retry_after_s, all of them with defaults, and the messages
-Correct and Corrected."""
+Version 2 added features, more_kinds, priority, retry_after_s and the fog's rates, all with defaults, and the
+messages Correct and Corrected."""
 
 FEATURES: tuple[str, ...] = ("priority", "retry_after", "corrections")
 """What this node understands beyond version 1, told in Hello and Welcome: a message *type* that not every

@@ -55,6 +55,8 @@ class Welcome:
         chunk_bytes: Length of a Fetch at most.
         heartbeat_seconds: Interval of heartbeats.
         features: As :data:`common.wire.fields.FEATURES` (since version 2).
+        max_uploads_per_s, max_upload_bytes_per_s: Uploads and their image bytes that the fog takes of this
+            edge in a second, None for no limit (since version 2).
     """
 
     session: U64
@@ -68,6 +70,8 @@ class Welcome:
     chunk_bytes: Annotated[int, Field(ge=1, le=MAX_PAYLOAD_BYTES)]
     heartbeat_seconds: Annotated[float, Field(gt=0, le=3_600)]
     features: Features = ()
+    max_uploads_per_s: Annotated[float, Field(gt=0, le=1e15)] | None = None
+    max_upload_bytes_per_s: Annotated[float, Field(gt=0, le=1e15)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,16 @@ import zmq
 
 from common.errors import ConfigError
 
-__all__ = ["KEY_PATTERN", "PUBLIC_NAME", "SECRET_NAME", "KeyPair", "check_public_key", "generate", "load"]
+__all__ = [
+    "KEY_PATTERN",
+    "PUBLIC_NAME",
+    "SECRET_NAME",
+    "KeyPair",
+    "check_public_key",
+    "generate",
+    "load",
+    "others_can_write",
+]
 
 PUBLIC_NAME = "public.key"
 """File with the public key: 40 characters of Z85, the node's name towards others."""
@@ -51,6 +60,15 @@ def check_public_key(text: str) -> str:
     return key
 
 
+def others_can_write(path: Path) -> bool:
+    """Whether the group or others may change the file, or what the folder holds.
+
+    Raises:
+        OSError: There is no such file.
+    """
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o022)
+
+
 def generate(folder: str | Path) -> KeyPair:
     """Draw keys and write them into a folder (made when missing, mode 0700).
 
@@ -79,12 +97,14 @@ def load(folder: str | Path) -> KeyPair:
     """The keys in a folder.
 
     Raises:
-        ConfigError: Missing, malformed, not belonging together, or a secret that others can read.
+        ConfigError: Missing, malformed, not belonging together, a secret that others can read, or a folder or
+            key that others can replace.
     """
     folder = Path(folder)
     path = folder / SECRET_NAME
     try:
         mode = path.stat().st_mode
+        replaceable = others_can_write(folder) or others_can_write(folder / PUBLIC_NAME)
         secret = path.read_text(encoding="ascii").strip()
         public = (folder / PUBLIC_NAME).read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
@@ -93,6 +113,8 @@ def load(folder: str | Path) -> KeyPair:
         raise ConfigError(f"cannot read the keys in {folder}: {error}") from error
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read the secret key {path}; run 'chmod 600 {path}'")
+    if replaceable:
+        raise ConfigError(f"others can write to the keys in {folder}; run 'chmod -R go-w {folder}'")
     if not KEY_PATTERN.fullmatch(secret):
         raise ConfigError(f"{path} holds no secret key of 40 characters; restore it or make new keys")
     if zmq.curve_public(secret.encode("ascii")).decode("ascii") != check_public_key(public):

@@ -15,10 +15,26 @@ from common.wire.allow_list import AllowList
 from common.wire.keys import KeyPair, check_public_key
 from common.wire.settings import WireSettings
 
-__all__ = ["ZAP_DOMAIN", "Arrival", "arrival", "authenticating", "edge_socket", "fog_socket", "port_of"]
+__all__ = [
+    "MOST_PARTS",
+    "ZAP_DOMAIN",
+    "Arrival",
+    "Reader",
+    "arrival",
+    "authenticating",
+    "edge_socket",
+    "fog_socket",
+    "port_of",
+]
 
 ZAP_DOMAIN = "residual-inr"
 """Domain of authentication, named: ``"*"`` would match an empty domain only."""
+
+MOST_PARTS = 3
+"""Parts of a message that are read after the routing id: one more than any message has."""
+
+PARTS_AT_ONCE = 10_000
+"""Parts dropped at one call, a few milliseconds."""
 
 KEEPALIVE_SECONDS = 60
 """Idle time before TCP probes: a fog drops peers that lost power while nothing was sent."""
@@ -41,8 +57,46 @@ class Arrival:
     frames: list[bytes] = field(repr=False)
 
 
+class Reader:
+    """Takes messages from a fog socket, and never more than a few parts of one.
+
+    Args:
+        socket: Its ROUTER.
+    """
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        self._socket = socket
+        self._dropping = False
+
+    def receive(self) -> list[zmq.Frame]:
+        """The next message: routing id, then 1 to 3 parts; of a message of more the first 3.
+
+        What is behind those is dropped, a bounded number of parts at each call, so that a message of a
+        million parts holds up nobody for long.
+
+        Raises:
+            zmq.Again: There is none now.
+        """
+        if self._dropping:
+            self._drop()
+        parts: list[zmq.Frame] = []
+        while len(parts) <= MOST_PARTS:
+            parts.append(self._socket.recv(zmq.NOBLOCK, copy=False))
+            if not parts[-1].more:
+                return parts
+        self._dropping = True
+        return parts
+
+    def _drop(self) -> None:
+        for _ in range(PARTS_AT_ONCE):
+            if not self._socket.recv(zmq.NOBLOCK, copy=False).more:
+                self._dropping = False
+                return
+        raise zmq.Again
+
+
 def arrival(parts: Sequence[zmq.Frame]) -> Arrival:
-    """Read the parts of ``socket.recv_multipart(copy=False)`` on a fog socket.
+    """Read the parts of ``Reader.receive`` or ``socket.recv_multipart(copy=False)`` on a fog socket.
 
     Raises:
         WireError: The sender is not authenticated.
@@ -90,7 +144,11 @@ class _Credentials:
 
 
 def fog_socket(
-    context: zmq.Context[S], endpoint: str, keys: KeyPair, settings: WireSettings | None = None
+    context: zmq.Context[S],
+    endpoint: str,
+    keys: KeyPair,
+    settings: WireSettings | None = None,
+    events: int = 0,
 ) -> S:
     """A bound ROUTER. Make it inside :func:`authenticating`: without it nobody is let in.
 
@@ -102,6 +160,8 @@ def fog_socket(
         endpoint: Such as ``tcp://*:5555``; port 0 for any, see :func:`port_of`.
         keys: The fog's.
         settings: Bounds.
+        events: Events of interest, for ``socket.get_monitor_socket()``; watched from before the first
+            connection.
 
     Raises:
         ConfigError: The endpoint cannot be bound.
@@ -113,6 +173,8 @@ def fog_socket(
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt_string(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if events:
+            socket.get_monitor_socket(events)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(0)

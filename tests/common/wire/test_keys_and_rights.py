@@ -42,6 +42,15 @@ class TestKeys:
         with pytest.raises(ConfigError, match="chmod 600"):
             keys.load(tmp_path)
 
+    @pytest.mark.parametrize("name", ["", "public.key"])
+    @pytest.mark.parametrize("mode", [0o020, 0o002])
+    def test_keys_that_others_can_replace_are_refused(self, tmp_path, name, mode):
+        keys.generate(tmp_path)
+        path = tmp_path / name
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
+        with pytest.raises(ConfigError, match=r"others can write to the keys.*chmod"):
+            keys.load(tmp_path)
+
     def test_missing_malformed_and_mixed_keys_are_named(self, tmp_path):
         with pytest.raises(ConfigError, match="keygen"):
             keys.load(tmp_path / "none")
@@ -161,6 +170,27 @@ class TestAllowList:
         assert listed.get(A) == Device(A)
         assert listed.reload()
         assert listed.get(A) is None
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+    def test_a_list_that_others_can_write_is_refused_and_the_old_one_stands(self, path, mode):
+        listed = AllowList(path)
+        listed.add(Device(A))
+        path.write_text(f"devices:\n  - key: '{B}'\n")
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match=r"others can write to the allow-list.*chmod go-w"):
+            listed.reload()
+        assert [device.key for device in listed.devices] == [A]
+        path.chmod(0o600)
+        assert listed.reload()
+        assert [device.key for device in listed.devices] == [B]
+
+    def test_a_list_in_a_folder_where_everyone_writes_is_refused(self, path):
+        AllowList(path).add(Device(A))
+        path.parent.chmod(0o777)
+        with pytest.raises(ConfigError, match="everyone can replace the allow-list"):
+            AllowList(path)
+        path.parent.chmod(0o1777)
+        assert AllowList(path).get(A) is not None
 
     def test_a_malformed_list_is_named_to_everyone_who_looks(self, path):
         listed = AllowList(path)

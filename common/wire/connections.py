@@ -1,0 +1,176 @@
+"""The TCP connections behind a bound socket: what they hold unread, and how one of them is ended.
+
+ZeroMQ bounds the queue of a peer in whole messages, and hands over none of a multipart message before its
+last part: a peer that never ends its message could fill the memory. And it has no call to disconnect one
+peer. Both are done here by the connection's file descriptor, which the socket's monitor and messages tell.
+"""
+
+from __future__ import annotations
+
+import os
+import socket as tcp
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+__all__ = ["Connection", "Connections"]
+
+CURVE_BYTES = 33
+"""Bytes that CURVE adds to a frame: command name, nonce, authenticator, flags (RFC 26)."""
+
+SHORT_FRAME_BYTES = 255
+"""Longest body of a frame whose header has 2 bytes; that of a longer one has 9 (RFC 23)."""
+
+TCP_INFO_BYTES = 256
+BYTES_RECEIVED_OFFSET = 128
+"""Place of ``tcpi_bytes_received`` in Linux's ``struct tcp_info``, 64 bit; there since kernel 4.1."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One TCP connection.
+
+    Attributes:
+        descriptor: Its file descriptor.
+        address: Of the peer, as the system gives it.
+        key: The peer's authenticated key; empty before its first message.
+        read: Bytes on the wire of what was taken from the socket.
+        cut: Whether it was ended from here.
+    """
+
+    descriptor: int
+    address: Any
+    key: str = ""
+    read: int = 0
+    cut: bool = False
+
+
+class Connections:
+    """Follows the connections of one bound socket.
+
+    Args:
+        socket: Bound with a monitor of :data:`EVENTS`.
+        unread_bytes: A connection may hold so much that was not taken from the socket yet, bytes.
+    """
+
+    EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+    """Events that the socket's monitor must tell."""
+
+    def __init__(self, socket: zmq.Socket[Any], unread_bytes: int) -> None:
+        self._socket = socket
+        self._monitor: zmq.Socket[Any] = socket.get_monitor_socket(self.EVENTS)
+        self._unread_bytes = unread_bytes
+        self._open: dict[int, Connection] = {}
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open.values()))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+
+    def took(self, parts: Sequence[zmq.Frame], key: str) -> Connection | None:
+        """A message of an authenticated peer was taken from the socket; None once its connection has gone.
+
+        Args:
+            parts: As received, after the routing id.
+            key: The peer's key.
+        """
+        try:
+            descriptor = int(parts[0].get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return None
+        connection = self._open.get(descriptor)
+        if connection is None:
+            self.look()
+            connection = self._open.get(descriptor)
+        if connection is not None:
+            connection.key = key
+            connection.read += sum(_on_the_wire(len(part)) for part in parts)
+        return connection
+
+    def look(self) -> None:
+        """Learn of connections made and ended."""
+        while True:
+            try:
+                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            descriptor = int(event["value"])
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                address = _peer(descriptor)
+                if address is not None:
+                    self._open[descriptor] = Connection(descriptor, address)
+            else:
+                self._open.pop(descriptor, None)
+
+    def overfull(self) -> list[Connection]:
+        """Connections that hold more unread bytes than they may, such as a message that never ends.
+
+        Always empty where the system does not tell how much a connection has received (other than Linux).
+        """
+        if not sys.platform.startswith("linux"):
+            return []
+        found = []
+        for connection in self._open.values():
+            received = 0 if connection.cut else _received(connection.descriptor) or 0
+            if received - connection.read > self._unread_bytes:
+                found.append(connection)
+        return found
+
+    def cut(self, connection: Connection) -> None:
+        """End a connection; its peer may connect again, if its key is still on the list."""
+        if connection.cut or self._open.get(connection.descriptor) is not connection:
+            return
+        connection.cut = True
+        # The number may belong to another connection, or another file, by now: the peer's address tells.
+        if _peer(connection.descriptor) != connection.address:
+            return
+        try:
+            with tcp.socket(fileno=os.dup(connection.descriptor)) as handle:
+                handle.shutdown(tcp.SHUT_RDWR)
+        except OSError:
+            return
+
+
+def _on_the_wire(size: int) -> int:
+    body = size + CURVE_BYTES
+    return body + (2 if body <= SHORT_FRAME_BYTES else 9)
+
+
+def _peer(descriptor: int) -> Any:
+    """The address at the other end, or None if this is no connection (any more)."""
+    try:
+        handle = tcp.socket(fileno=descriptor)
+    except OSError:
+        return None
+    try:
+        return handle.getpeername()
+    except OSError:
+        return None
+    finally:
+        # It is ZeroMQ's to close.
+        handle.detach()
+
+
+def _received(descriptor: int) -> int | None:
+    """Bytes that a connection has received; None if it has gone or the kernel does not tell."""
+    handle = tcp.socket(tcp.AF_INET, tcp.SOCK_STREAM, fileno=descriptor)
+    try:
+        info = handle.getsockopt(tcp.IPPROTO_TCP, tcp.TCP_INFO, TCP_INFO_BYTES)
+    except OSError:
+        return None
+    finally:
+        handle.detach()
+    if len(info) < BYTES_RECEIVED_OFFSET + 8:
+        return None
+    return int(struct.unpack_from("=Q", info, BYTES_RECEIVED_OFFSET)[0])
