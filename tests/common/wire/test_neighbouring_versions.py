@@ -16,19 +16,21 @@ from fog_node.sessions import wanted_kinds
 from tests.common.wire.test_messages import EXAMPLES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "version_1.json").read_text())
+OLD = [message for message in EXAMPLES if type(message).__name__ in GOLDEN]
+"""Examples of the messages that version 1 had."""
 
 
 def golden(name):
     return [bytes.fromhex(part) for part in GOLDEN[name]]
 
 
-@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("message", OLD, ids=lambda m: type(m).__name__)
 def test_what_version_1_wrote_is_read(message):
     """The bytes were written by the first release; they must never be made anew."""
     assert decode(golden(type(message).__name__)) == message
 
 
-@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("message", OLD, ids=lambda m: type(m).__name__)
 def test_version_1_reads_what_is_written_here(message):
     """It checks the fields that it knows and ignores the others: none of those may be missing or changed."""
     ours, theirs = (
@@ -39,7 +41,7 @@ def test_version_1_reads_what_is_written_here(message):
 
 
 def test_a_field_added_since_version_1_has_a_default():
-    for message in EXAMPLES:
+    for message in OLD:
         known = msgpack.unpackb(golden(type(message).__name__)[0]).keys() | {"payload"}
         for field in dataclasses.fields(message):
             assert field.name in known or field.default is not dataclasses.MISSING, field
