@@ -26,7 +26,7 @@ from fog_node.encoder_messages import (
     to_map,
 )
 
-__all__ = ["BatchEncoder", "EncoderFactory", "encode_each", "serve"]
+__all__ = ["BatchEncoder", "EncoderFactory", "encode_each", "factory", "serve"]
 
 
 class BatchEncoder(Protocol):
@@ -82,8 +82,13 @@ def encode_each(encoder: BatchEncoder, frames: Sequence[Frame]) -> list[Encoded 
     return results
 
 
-def _frame_encoder(start: StartEncoder) -> BatchEncoder:
-    """The product's encoder behind the worker's interface."""
+def factory(start: StartEncoder) -> BatchEncoder:
+    """The product's encoder behind the worker's interface.
+
+    Raises:
+        ConfigError: The settings are none of this encoder's.
+        EncodeError: The device is not there.
+    """
     from fog_node.encoder import EncodeFailure, FrameEncoder
     from fog_node.encoder_settings import EncoderSettings
 
@@ -115,7 +120,7 @@ def main() -> int:
     """Serve until told to stop; an error that says what is wrong is one sentence, not a traceback."""
     limit = int(sys.argv[1]) if len(sys.argv) > 1 else 64 * 1024 * 1024
     try:
-        return serve(_frame_encoder, max_bytes=limit)
+        return serve(factory, max_bytes=limit)
     except ResidualInrError as error:
         sys.stderr.write(f"encoder: {error}\n")
         return error.exit_code

@@ -25,6 +25,7 @@ from common.wire.messages import Message, Pull, RecordMessage
 from fog_node.corrections import CorrectionWriter
 from fog_node.downlinks import Downlinks
 from fog_node.encoder_messages import BatchEncoded, StartEncoder
+from fog_node.encoder_pool import encoder_pool
 from fog_node.encoding import (
     Assign,
     EncodingInstruction,
@@ -41,7 +42,6 @@ from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
-from fog_node.worker_pool import WorkerPool
 
 __all__ = ["FogNode", "Sender"]
 
@@ -104,7 +104,7 @@ class FogNode:
             batch_timeout_s=workers.batch_timeout_s,
             retry_s=settings.retry_full_s,
         )
-        self._pool = WorkerPool(
+        self._pool = encoder_pool(
             workers,
             settings.children,
             StartEncoder(encoder.model_dump(mode="json"), workers.device, workers.threads),

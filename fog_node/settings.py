@@ -16,6 +16,7 @@ from common.store.settings import FogStoreSettings
 from common.wire.endpoint import BindAddress
 from common.wire.settings import WireSettings
 from fog_node.encoder_settings import EncoderSettings
+from fog_node.ray_settings import RaySettings
 
 __all__ = ["FogSettings", "FogTrainingSettings", "LimitSettings", "PlannerSettings", "WorkerSettings"]
 
@@ -71,7 +72,7 @@ class LimitSettings(Settings):
 
 
 class WorkerSettings(Settings):
-    """Encoder processes."""
+    """Encoder workers."""
 
     workers: int = Field(1, ge=0, le=256, description="encoder processes; 0: frames only wait")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of each; 0: all cores")
@@ -96,6 +97,15 @@ class WorkerSettings(Settings):
         description="seconds after which a silent encoder counts as hung, and is killed",
     )
     module: str = Field("fog_node.encoder_worker", description="Python module of an encoder process")
+    ray: RaySettings | None = Field(
+        None, description="run the workers on Ray, on this machine or a cluster; null: as child processes"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _cuda_is_reserved(self) -> Self:
+        if self.ray is not None and self.device == "cuda" and not self.ray.gpus:
+            raise ValueError("device is cuda, but ray.gpus is 0, so Ray hides every GPU; set ray.gpus")
+        return self
 
 
 class FogTrainingSettings(Settings):
