@@ -35,7 +35,7 @@ def ray_version() -> str:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
         raise ConfigError(
-            "workers.ray is set but Ray is not installed; install residual-inr[ray] or set workers.ray to null"
+            "workers.ray is set but Ray is not installed; install residual-inr[ray] or set it to null"
         ) from None
 
 
@@ -55,8 +55,9 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
     # Set before Ray is imported: it must send nothing to its makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if local:
-        # Nobody but this process and its workers talks to this Ray.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # Nobody but this process and its workers talks to this Ray, unless a token was given.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         os.environ |= {"RAY_ROTATION_MAX_BYTES": str(LOG_BYTES), "RAY_ROTATION_BACKUP_COUNT": "1"}
     # Ray gives the workers the current folder as a place of modules, in which any "common" would hide ours.
     os.chdir("/")
@@ -73,7 +74,6 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
                 "resources": {name: workers * amount for name, amount in settings.resources.items()},
                 "object_store_memory": settings.object_store_bytes,
                 "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
                 "_temp_dir": folder,
             }
         ray.init(settings.address, **options)
@@ -89,6 +89,7 @@ def disconnect(ray: ModuleType) -> None:
 
 def reason_of(error: BaseException) -> str:
     """Why a call to a worker failed, in a few words: the worker's own error, or how its process ended."""
+    ended = type(error).__name__ == "ActorDiedError"
     cause = getattr(error, "cause", None)
     if isinstance(cause, Exception):
         error = cause
@@ -99,7 +100,7 @@ def reason_of(error: BaseException) -> str:
             words = words.rpartition(mark)[2]
         words = words.partition(" Some common causes")[0]
     words = " ".join(words.split())[:REASON_LIMIT] or "no message"
-    return f"{type(error).__name__}: {words}"
+    return f"the death of its process ({words})" if ended else f"{type(error).__name__}: {words}"
 
 
 def _require_answer(settings: RaySettings) -> None:

@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -230,11 +232,20 @@ def main() -> int:
         raise MessageError(f"the driver of Ray workers must be told of its cluster first, not {start.kind!r}")
     folder = start.folder
     try:
-        settings = RaySettings.model_validate(start.settings)
-        ray = ray_cluster.connect(settings, workers=start.workers, folder=start.folder)
+        # Ray prints a paragraph of advice for each worker that ends; the daemon logs one line.
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+            _serve(pipe, start)
     except ResidualInrError as error:
         pipe.send(ray_message_to_map(ClusterFailed(str(error))))
         return error.exit_code
+    finally:
+        clean()
+    return 0
+
+
+def _serve(pipe: ParentPipe, start: StartCluster) -> None:
+    settings = RaySettings.model_validate(start.settings)
+    ray = ray_cluster.connect(settings, workers=start.workers, folder=start.folder)
     try:
         driver = RayDriver(pipe, ray, start, settings)
         # Ray has put a handler of its own in the place of the default.
@@ -242,8 +253,6 @@ def main() -> int:
         driver.run()
     finally:
         ray_cluster.disconnect(ray)
-        clean()
-    return 0
 
 
 if __name__ == "__main__":

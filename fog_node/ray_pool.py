@@ -7,6 +7,7 @@ lost, and it is started anew with growing waits, as each worker is.
 from __future__ import annotations
 
 import logging
+import queue
 import shutil
 import signal
 import tempfile
@@ -168,6 +169,8 @@ class RayPool:
 
     def _launch(self, now: float) -> None:
         folder = ""
+        # The driver may end before its process id is known here.
+        pids: queue.SimpleQueue[int] = queue.SimpleQueue()
         try:
             folder = tempfile.mkdtemp(prefix="residual-inr-ray-")
             driver = Child(
@@ -176,13 +179,14 @@ class RayPool:
                 max_bytes=self._limits.pipe_bytes,
                 queue_messages=1 + MESSAGES_PER_WORKER * len(self._slots),
                 on_message=lambda value: self._mailbox.post(lambda: self._said(value)),
-                on_exit=lambda code: self._exited(driver, folder, code),
+                on_exit=lambda code: self._exited(pids.get(), folder, code),
             )
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             self._restart_at = now + self._backoff.failed(now)
             _log.error("the Ray driver cannot be started: %s", error)
             return
+        pids.put(driver.pid)
         self._driver = driver
         settings = self._ray.model_dump(mode="json")
         self._send(StartCluster(settings, self._settings.module, len(self._slots), folder))
@@ -242,9 +246,9 @@ class RayPool:
         _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
         self._on_lost(number, how)
 
-    def _exited(self, driver: Child, folder: str, code: int) -> None:
+    def _exited(self, pid: int, folder: str, code: int) -> None:
         """The driver has ended: nothing that it started may outlive it (called in the reader's thread)."""
-        end_session(driver.pid)
+        end_session(pid)
         shutil.rmtree(folder, ignore_errors=True)
         self._mailbox.post(lambda: self._ended(code))
 
