@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 import queue
-import shutil
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +24,6 @@ from typing import Any
 from common import __version__
 from common.errors import MessageError, ResidualInrError
 from common.node.pipe import ParentPipe, connect_parent
-from common.node.process_session import end_session
 from fog_node import ray_cluster
 from fog_node.encoder_messages import StopEncoder
 from fog_node.ray_actor import EncoderActor
@@ -44,6 +42,7 @@ from fog_node.ray_messages import (
     ray_message_of,
     ray_message_to_map,
 )
+from fog_node.ray_reaper import swept_folder
 from fog_node.ray_settings import RaySettings
 
 __all__ = ["RayDriver", "main"]
@@ -216,43 +215,31 @@ class RayDriver:
 def main() -> int:
     """Serve one daemon; what is wrong is told to it in one sentence."""
     limit = int(sys.argv[1]) if len(sys.argv) > 1 else 64 * 1024 * 1024
-    folder = ""
-
-    def clean() -> None:
-        end_session(os.getpid())
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    pipe = connect_parent(max_bytes=limit, on_lost=clean)
+    pipe = connect_parent(max_bytes=limit)
     first = pipe.receive()
     if first is None:
         return 0
     start = ray_message_of(first)
     if not isinstance(start, StartCluster):
         raise MessageError(f"the driver of Ray workers must be told of its cluster first, not {start.kind!r}")
-    folder = start.folder
     try:
-        # Ray prints a paragraph of advice for each worker that ends; the daemon logs one line.
-        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
-            _serve(pipe, start)
-    except ResidualInrError as error:
+        with ExitStack() as resources:
+            # Ray prints a paragraph of advice for each worker that ends; the daemon logs one line.
+            nothing = resources.enter_context(Path(os.devnull).open("w"))
+            resources.enter_context(redirect_stdout(nothing))
+            settings = RaySettings.model_validate(start.settings)
+            local = settings.address == "local"
+            folder = resources.enter_context(swept_folder()) if local else ""
+            ray = ray_cluster.connect(settings, workers=start.workers, folder=folder)
+            resources.callback(ray_cluster.disconnect, ray)
+            driver = RayDriver(pipe, ray, start, settings)
+            # Ray has put a handler of its own in the place of the default.
+            signal.signal(signal.SIGTERM, lambda *_: driver.end())
+            driver.run()
+    except (ResidualInrError, OSError) as error:
         pipe.send(ray_message_to_map(ClusterFailed(str(error))))
-        return error.exit_code
-    finally:
-        clean()
+        return 1
     return 0
-
-
-def _serve(pipe: ParentPipe, start: StartCluster) -> None:
-    settings = RaySettings.model_validate(start.settings)
-    ray = ray_cluster.connect(settings, workers=start.workers, folder=start.folder)
-    try:
-        driver = RayDriver(pipe, ray, start, settings)
-        # Ray has put a handler of its own in the place of the default.
-        signal.signal(signal.SIGTERM, lambda *_: driver.end())
-        driver.run()
-    finally:
-        ray_cluster.disconnect(ray)
 
 
 if __name__ == "__main__":

@@ -42,14 +42,12 @@ class StartCluster:
         settings: Settings of ``workers.ray`` as a plain map.
         module: Module of the encoder that the workers load.
         workers: How many will be asked for.
-        folder: Empty folder for the files of a local Ray.
     """
 
     kind: ClassVar[str] = "cluster"
     settings: dict[str, Any]
     module: str
     workers: int
-    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +144,7 @@ RayMessage: TypeAlias = (
 )
 
 _READERS: dict[str, Callable[[dict[str, Any]], RayMessage]] = {
-    StartCluster.kind: lambda m: StartCluster(
-        dict(m["settings"]), str(m["module"]), int(m["workers"]), str(m["folder"])
-    ),
+    StartCluster.kind: lambda m: StartCluster(dict(m["settings"]), str(m["module"]), int(m["workers"])),
     StartWorker.kind: lambda m: StartWorker(int(m["worker"]), dict(m["message"])),
     ToWorker.kind: lambda m: ToWorker(int(m["worker"]), dict(m["message"])),
     KillWorker.kind: lambda m: KillWorker(int(m["worker"])),

@@ -7,10 +7,7 @@ lost, and it is started anew with growing waits, as each worker is.
 from __future__ import annotations
 
 import logging
-import queue
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +17,6 @@ from common.errors import MessageError
 from common.node.child import Child
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
-from common.node.process_session import end_session
 from common.node.settings import ChildSettings
 from common.wire.backoff import Backoff
 from fog_node.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
@@ -168,28 +164,21 @@ class RayPool:
         ]
 
     def _launch(self, now: float) -> None:
-        folder = ""
-        # The driver may end before its process id is known here.
-        pids: queue.SimpleQueue[int] = queue.SimpleQueue()
         try:
-            folder = tempfile.mkdtemp(prefix="residual-inr-ray-")
-            driver = Child(
+            self._driver = Child(
                 DRIVER_MODULE,
                 arguments=[str(self._limits.pipe_bytes)],
                 max_bytes=self._limits.pipe_bytes,
                 queue_messages=1 + MESSAGES_PER_WORKER * len(self._slots),
                 on_message=lambda value: self._mailbox.post(lambda: self._said(value)),
-                on_exit=lambda code: self._exited(pids.get(), folder, code),
+                on_exit=lambda code: self._mailbox.post(lambda: self._ended(code)),
             )
         except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
             self._restart_at = now + self._backoff.failed(now)
             _log.error("the Ray driver cannot be started: %s", error)
             return
-        pids.put(driver.pid)
-        self._driver = driver
         settings = self._ray.model_dump(mode="json")
-        self._send(StartCluster(settings, self._settings.module, len(self._slots), folder))
+        self._send(StartCluster(settings, self._settings.module, len(self._slots)))
 
     def _send(self, message: RayMessage) -> None:
         if self._driver is None:
@@ -245,12 +234,6 @@ class RayPool:
         slot.restart_at = now + wait
         _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
         self._on_lost(number, how)
-
-    def _exited(self, pid: int, folder: str, code: int) -> None:
-        """The driver has ended: nothing that it started may outlive it (called in the reader's thread)."""
-        end_session(pid)
-        shutil.rmtree(folder, ignore_errors=True)
-        self._mailbox.post(lambda: self._ended(code))
 
     def _ended(self, code: int) -> None:
         self._driver = None

@@ -3,11 +3,8 @@
 import os
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-
-from common.node.process_session import end_session
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "tests-and-nobody-else-" + "0" * 42
@@ -39,17 +36,14 @@ def running_cluster(cpus):
             yield process.stdout.readline().split()[-1]
         finally:
             process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-            end_session(process.pid)
 
 
 def main():
     from fog_node.ray_cluster import connect
+    from fog_node.ray_reaper import swept_folder
     from fog_node.ray_settings import RaySettings
 
-    with tempfile.TemporaryDirectory(prefix="residual-inr-ray-tests-") as folder:
+    with swept_folder() as folder:
         ray = connect(RaySettings(), workers=int(sys.argv[1]), folder=folder)
         print(ray.get_runtime_context().gcs_address, flush=True)
         sys.stdin.read()

@@ -11,7 +11,7 @@ import select
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -97,15 +97,12 @@ class ParentPipe:
         write_message(self.sink, message, max_bytes=self.max_bytes)
 
 
-def connect_parent(
-    *, max_bytes: int = 64 * 1024 * 1024, on_lost: Callable[[], None] = lambda: None
-) -> ParentPipe:
+def connect_parent(*, max_bytes: int = 64 * 1024 * 1024) -> ParentPipe:
     """Take over stdin and stdout of this process as the pipes to its daemon.
 
     From here on file descriptor 1 is stderr, so a stray print of a library cannot corrupt a message,
     and descriptor 0 is empty. A thread ends this process at once when the daemon dies, even in the
-    middle of a computation, so no orphan goes on burning the machine. ``on_lost`` is called in that thread
-    just before.
+    middle of a computation, so no orphan goes on burning the machine.
     """
     source = os.fdopen(os.dup(0), "rb")
     sink = os.fdopen(os.dup(1), "wb")
@@ -115,18 +112,15 @@ def connect_parent(
     os.dup2(nothing, 0)
     os.close(nothing)
     threading.Thread(
-        target=_end_with_parent, args=(source.fileno(), on_lost), name="parent-watch", daemon=True
+        target=_end_with_parent, args=(source.fileno(),), name="parent-watch", daemon=True
     ).start()
     return ParentPipe(source, sink, max_bytes)
 
 
-def _end_with_parent(descriptor: int, on_lost: Callable[[], None]) -> None:
+def _end_with_parent(descriptor: int) -> None:
     # No event is asked for: poll still reports a hang-up, and does so before unread data is drained.
     poll = select.poll()
     poll.register(descriptor, 0)
     while not poll.poll(5_000):
         pass
-    try:
-        on_lost()
-    finally:
-        os._exit(PARENT_LOST_EXIT_CODE)
+    os._exit(PARENT_LOST_EXIT_CODE)
