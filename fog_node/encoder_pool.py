@@ -56,7 +56,7 @@ def encoder_pool(
     *,
     on_ready: Callable[[int], None],
     on_encoded: Callable[[int, BatchEncoded], None],
-    on_lost: Callable[[int, str], None],
+    on_lost: Callable[[int, str, bool], None],
 ) -> EncoderPool:
     """Worker processes, or workers on Ray if the settings say so; arguments as of :class:`WorkerPool`.
 

@@ -181,10 +181,19 @@ class EncodingState:
         entry.items = []
         return self._pump(now)
 
-    def worker_lost(self, worker: int, reason: str, now: float) -> list[EncodingInstruction]:
-        """A worker has died; ``reason`` says how, in a few words."""
+    def worker_lost(
+        self, worker: int, reason: str, now: float, *, blamed: bool = True
+    ) -> list[EncodingInstruction]:
+        """A worker has died; ``reason`` says how, in a few words.
+
+        ``blamed`` tells whether a frame of its batch may be why: only then this counts as an attempt.
+        """
         entry = self._workers[worker]
         lost, entry.items, entry.ready = entry.items, [], False
+        if not blamed:
+            for item in reversed(lost):
+                (self._suspects if item.attempts else self._waiting).appendleft(item)
+            return self._pump(now)
         for item in lost:
             item.attempts += 1
             if item.attempts >= self._attempts:

@@ -111,8 +111,8 @@ class FogNode:
             mailbox,
             on_ready=lambda number: self._encode(self.encoding.worker_ready(number, time.monotonic())),
             on_encoded=self._encoded,
-            on_lost=lambda number, how: self._encode(
-                self.encoding.worker_lost(number, how, time.monotonic())
+            on_lost=lambda number, how, blamed: self._encode(
+                self.encoding.worker_lost(number, how, time.monotonic(), blamed=blamed)
             ),
         )
         training = settings.training

@@ -16,7 +16,7 @@ from typing import Any
 from common.errors import ConfigError
 from fog_node.ray_settings import RaySettings
 
-__all__ = ["connect", "disconnect", "ray_version", "reason_of"]
+__all__ = ["connect", "disconnect", "is_own", "ray_version", "reason_of"]
 
 LOG_BYTES = 8 << 20
 """Size of each log file of a local Ray, bytes; one older file of each is kept."""
@@ -101,6 +101,11 @@ def reason_of(error: BaseException) -> str:
         words = words.partition(" Some common causes")[0]
     words = " ".join(words.split())[:REASON_LIMIT] or "no message"
     return f"the death of its process ({words})" if ended else f"{type(error).__name__}: {words}"
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether the worker's own code raised this, and not Ray for a process or a node that is gone."""
+    return isinstance(getattr(error, "cause", None), Exception)
 
 
 def _require_answer(settings: RaySettings) -> None:

@@ -128,8 +128,8 @@ class RayDriver:
                     worker = self._workers.get(number)
                     if worker is not None:
                         self._call(number, worker.actor, worker.actor.encode, message)
-                case KillWorker(number):
-                    self._lose(number, "killed")
+                case KillWorker(number, reason):
+                    self._lose(number, reason)
                 case _Answer():
                     self._answered(event)
                 case _End():
@@ -160,7 +160,7 @@ class RayDriver:
         try:
             future = method.remote(*arguments).future()
         except Exception as error:  # a full object store, a lost cluster, a worker that has just died
-            self._lose(number, ray_cluster.reason_of(error))
+            self._fail(number, error)
             return
         future.add_done_callback(lambda done: self._events.put(_Answer(number, actor, done)))
 
@@ -178,15 +178,18 @@ class RayDriver:
         except OSError:
             raise
         except Exception as error:  # whatever the encoder, its process or its machine died of
-            self._lose(answer.number, ray_cluster.reason_of(error))
+            self._fail(answer.number, error)
 
-    def _lose(self, number: int, reason: str) -> None:
+    def _fail(self, number: int, error: Exception) -> None:
+        self._lose(number, ray_cluster.reason_of(error), own=ray_cluster.is_own(error))
+
+    def _lose(self, number: int, reason: str, *, own: bool = False) -> None:
         worker = self._workers.pop(number, None)
         if worker is None:
             return
         # It may live on behind a broken connection, or in a call that failed.
         self._ray.kill(worker.actor, no_restart=True)
-        self._say(WorkerLost(number, reason))
+        self._say(WorkerLost(number, reason, own))
 
     def _remind(self, now: float) -> None:
         """Tell which workers wait for a place in the cluster."""

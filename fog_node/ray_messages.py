@@ -70,10 +70,11 @@ class ToWorker:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End the worker, whatever it does; answered by WorkerLost."""
+    """End the worker, whatever it does; answered by WorkerLost with this reason."""
 
     kind: ClassVar[str] = "kill_worker"
     worker: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,18 @@ class FromWorker:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """The worker is no more; how it ended, in a few words."""
+    """The worker is no more.
+
+    Attributes:
+        worker: Its number.
+        reason: How it ended, in a few words.
+        own: Whether an error of its own ended it, which will come again if nothing changes.
+    """
 
     kind: ClassVar[str] = "worker_lost"
     worker: int
     reason: str
+    own: bool
 
 
 RayMessage: TypeAlias = (
@@ -147,13 +155,13 @@ _READERS: dict[str, Callable[[dict[str, Any]], RayMessage]] = {
     StartCluster.kind: lambda m: StartCluster(dict(m["settings"]), str(m["module"]), int(m["workers"])),
     StartWorker.kind: lambda m: StartWorker(int(m["worker"]), dict(m["message"])),
     ToWorker.kind: lambda m: ToWorker(int(m["worker"]), dict(m["message"])),
-    KillWorker.kind: lambda m: KillWorker(int(m["worker"])),
+    KillWorker.kind: lambda m: KillWorker(int(m["worker"]), str(m["reason"])),
     ClusterReady.kind: lambda m: ClusterReady(int(m["nodes"]), float(m["cpus"]), float(m["gpus"])),
     ClusterFailed.kind: lambda m: ClusterFailed(str(m["reason"])),
     ClusterNotice.kind: lambda m: ClusterNotice(str(m["sentence"])),
     WorkerReady.kind: lambda m: WorkerReady(int(m["worker"]), str(m["host"]), int(m["pid"])),
     FromWorker.kind: lambda m: FromWorker(int(m["worker"]), dict(m["message"])),
-    WorkerLost.kind: lambda m: WorkerLost(int(m["worker"]), str(m["reason"])),
+    WorkerLost.kind: lambda m: WorkerLost(int(m["worker"]), str(m["reason"]), bool(m["own"])),
 }
 
 

@@ -38,6 +38,7 @@ from fog_node.ray_messages import (
 )
 from fog_node.ray_settings import RaySettings
 from fog_node.settings import WorkerSettings
+from fog_node.worker_slot import WorkerSlot
 
 __all__ = ["RayPool"]
 
@@ -46,30 +47,29 @@ DRIVER_MODULE = "fog_node.ray_driver"
 MESSAGES_PER_WORKER = 4
 """Messages to one worker that can wait for the driver at once: a start, a batch, a kill, one to spare."""
 
+FRAME_FACTS_BYTES = 50_000
+"""What a frame takes in a message beside its image, bytes: a thousand boxes with their names at most."""
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Slot:
+class _Worker:
     """One worker.
 
     Attributes:
-        backoff: Waits between its starts.
+        slot: Its starts and ends.
         asked: Whether the driver was asked for it and has not lost it.
         host: Where it runs, once it can encode.
         pid: Its process there.
-        restart_at: When it may be asked for again.
         killed_at: When the driver was told to kill it; 0 if it was not.
-        crashes: How often it was lost.
     """
 
-    backoff: Backoff
+    slot: WorkerSlot
     asked: bool = False
     host: str | None = None
     pid: int | None = None
-    restart_at: float = 0.0
     killed_at: float = 0.0
-    crashes: int = 0
 
 
 class RayPool:
@@ -83,7 +83,7 @@ class RayPool:
         mailbox: Brings what the driver says to the I/O thread.
         on_ready: Called with the worker's number once it can encode.
         on_encoded: Called with the worker's number and its answer.
-        on_lost: Called with the worker's number and how it ended.
+        on_lost: Called with the worker's number, how it ended, and whether its batch may be why.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class RayPool:
         *,
         on_ready: Callable[[int], None],
         on_encoded: Callable[[int, BatchEncoded], None],
-        on_lost: Callable[[int, str], None],
+        on_lost: Callable[[int, str, bool], None],
     ) -> None:
         self._settings = settings
         self._ray = ray
@@ -106,8 +106,9 @@ class RayPool:
         self._on_ready = on_ready
         self._on_encoded = on_encoded
         self._on_lost = on_lost
-        self._slots = [
-            _Slot(Backoff(children.restart_first_s, children.restart_max_s)) for _ in range(settings.workers)
+        self._workers = [
+            _Worker(WorkerSlot(number, children, settings.start_attempts))
+            for number in range(settings.workers)
         ]
         self._driver: Child | None = None
         self._backoff = Backoff(children.restart_first_s, children.restart_max_s)
@@ -123,32 +124,37 @@ class RayPool:
 
     def tick(self, now: float) -> None:
         """Start the driver and every worker that is due."""
-        if self._stopped or not self._slots:
+        if self._stopped or not self._workers:
             return
         if self._driver is None and now >= self._restart_at:
             self._launch(now)
         if not self._connected:
             return
-        for number, slot in enumerate(self._slots):
-            if not slot.asked and now >= slot.restart_at:
-                slot.asked = True
+        for number, worker in enumerate(self._workers):
+            if not worker.asked and worker.slot.due(now):
+                worker.asked = True
                 self._send(StartWorker(number, self._first))
 
     def assign(self, instruction: Assign) -> None:
         """Send a batch to its worker."""
-        batch = to_map(EncodeBatch(instruction.batch, instruction.frames))
-        self._send(ToWorker(instruction.worker, batch))
+        number, frames = instruction.worker, instruction.frames
+        size = sum(len(frame.image) + FRAME_FACTS_BYTES for frame in frames)
+        if size > self._limits.pipe_bytes:
+            # The driver would not get it and end, and with it the work of all others.
+            self._send(KillWorker(number, f"a batch of {size} bytes, over children.pipe_bytes"))
+            return
+        self._send(ToWorker(number, to_map(EncodeBatch(instruction.batch, frames))))
 
     def kill(self, number: int) -> None:
         """End a hung worker; a driver that does not do it in time is killed itself."""
-        slot, now = self._slots[number], time.monotonic()
-        if not slot.asked or self._driver is None:
+        worker, now = self._workers[number], time.monotonic()
+        if not worker.asked or self._driver is None:
             return
-        if not slot.killed_at:
-            _log.warning("encoder %d (pid %s) is silent for too long and is killed", number, slot.pid)
-            slot.killed_at = now
-            self._send(KillWorker(number))
-        elif now - slot.killed_at > self._limits.terminate_s:
+        if not worker.killed_at:
+            _log.warning("encoder %d (pid %s) is silent for too long and is killed", number, worker.pid)
+            worker.killed_at = now
+            self._send(KillWorker(number, "silence"))
+        elif now - worker.killed_at > self._limits.terminate_s:
             _log.warning("the Ray driver (pid %d) does not answer and is killed", self._driver.pid)
             self._driver.terminate(signal.SIGKILL)
 
@@ -159,8 +165,14 @@ class RayPool:
     def status(self) -> list[dict[str, Any]]:
         """The workers' part of the status file."""
         return [
-            {"pid": slot.pid, "crashes": slot.crashes, "host": slot.host, "problem": self._problem}
-            for slot in self._slots
+            {
+                "state": worker.slot.state,
+                "pid": worker.pid,
+                "host": worker.host,
+                "crashes": worker.slot.crashes,
+                "problem": self._problem,
+            }
+            for worker in self._workers
         ]
 
     def _launch(self, now: float) -> None:
@@ -169,7 +181,7 @@ class RayPool:
                 DRIVER_MODULE,
                 arguments=[str(self._limits.pipe_bytes)],
                 max_bytes=self._limits.pipe_bytes,
-                queue_messages=1 + MESSAGES_PER_WORKER * len(self._slots),
+                queue_messages=1 + MESSAGES_PER_WORKER * len(self._workers),
                 on_message=lambda value: self._mailbox.post(lambda: self._said(value)),
                 on_exit=lambda code: self._mailbox.post(lambda: self._ended(code)),
             )
@@ -178,7 +190,7 @@ class RayPool:
             _log.error("the Ray driver cannot be started: %s", error)
             return
         settings = self._ray.model_dump(mode="json")
-        self._send(StartCluster(settings, self._settings.module, len(self._slots)))
+        self._send(StartCluster(settings, self._settings.module, len(self._workers)))
 
     def _send(self, message: RayMessage) -> None:
         if self._driver is None:
@@ -205,37 +217,38 @@ class RayPool:
                 self._backoff.succeeded()
                 _log.info("connected to a Ray of %d nodes, %g CPUs and %g GPUs", nodes, cpus, gpus)
             case ClusterFailed(reason):
+                if reason != self._problem:
+                    _log.error("%s; it is tried again, and frames are taken and wait meanwhile", reason)
                 self._problem = reason
             case ClusterNotice(sentence):
                 _log.warning("%s", sentence)
             case WorkerReady(number, host, pid):
-                slot = self._slots[number]
-                slot.host, slot.pid = host, pid
+                worker = self._workers[number]
+                worker.host, worker.pid = host, pid
+                worker.slot.started()
                 self._on_ready(number)
             case FromWorker(number, answer):
                 encoded = from_map(answer)
                 if isinstance(encoded, BatchEncoded):
-                    self._slots[number].backoff.succeeded()
+                    self._workers[number].slot.worked()
                     self._on_encoded(number, encoded)
-            case WorkerLost(number, reason):
-                self._lost(number, reason)
+            case WorkerLost(number, reason, own):
+                self._lost(number, reason, own=own, blamed=True)
             case _:
                 raise MessageError(f"the Ray driver said {message.kind!r}")
 
-    def _lost(self, number: int, how: str) -> None:
-        slot, now = self._slots[number], time.monotonic()
-        if not slot.asked:
+    def _lost(self, number: int, how: str, *, own: bool, blamed: bool) -> None:
+        worker = self._workers[number]
+        if not worker.asked:
             return
-        slot.asked, slot.host, slot.pid, slot.killed_at = False, None, None, 0.0
+        worker.asked, worker.host, worker.pid, worker.killed_at = False, None, None, 0.0
         if self._stopped:
             return
-        slot.crashes += 1
-        wait = slot.backoff.failed(now)
-        slot.restart_at = now + wait
-        _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
-        self._on_lost(number, how)
+        worker.slot.ended(how, time.monotonic(), own=own)
+        self._on_lost(number, how, blamed)
 
     def _ended(self, code: int) -> None:
+        """The driver has ended: a matter of the cluster, whatever its workers had in work."""
         self._driver = None
         self._connected = False
         if self._stopped:
@@ -244,10 +257,8 @@ class RayPool:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         wait = self._backoff.failed(now)
         self._restart_at = now + wait
-        if self._problem:
-            _log.error("%s; it is tried again in %.1f s", self._problem, wait)
-        else:
+        if not self._problem:
             _log.warning("the Ray driver has ended by %s; it is restarted in %.1f s", how, wait)
-        for number, slot in enumerate(self._slots):
-            if slot.asked:
-                self._lost(number, f"the end of the Ray driver by {how}")
+        for number, worker in enumerate(self._workers):
+            if worker.asked:
+                self._lost(number, f"the end of the Ray driver by {how}", own=False, blamed=False)

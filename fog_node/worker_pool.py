@@ -14,7 +14,6 @@ from common.node.child import Child
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
-from common.wire.backoff import Backoff
 from fog_node.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
@@ -26,6 +25,7 @@ from fog_node.encoder_messages import (
 )
 from fog_node.encoding import Assign
 from fog_node.settings import WorkerSettings
+from fog_node.worker_slot import WorkerSlot
 
 __all__ = ["WorkerPool"]
 
@@ -33,15 +33,9 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Slot:
-    backoff: Backoff
+class _Worker:
+    slot: WorkerSlot
     child: Child | None = None
-    restart_at: float = 0.0
-    crashes: int = 0
-    ready: bool = False
-    start_failures: int = 0
-    ended_by: str = ""
-    failed: bool = False
 
 
 class WorkerPool:
@@ -54,7 +48,7 @@ class WorkerPool:
         mailbox: Brings what workers say to the I/O thread.
         on_ready: Called with the worker's number once it can encode.
         on_encoded: Called with the worker's number and its answer.
-        on_lost: Called with the worker's number and how it ended.
+        on_lost: Called with the worker's number, how it ended, and whether its batch may be why.
     """
 
     def __init__(
@@ -66,7 +60,7 @@ class WorkerPool:
         *,
         on_ready: Callable[[int], None],
         on_encoded: Callable[[int, BatchEncoded], None],
-        on_lost: Callable[[int, str], None],
+        on_lost: Callable[[int, str, bool], None],
     ) -> None:
         self._settings = settings
         self._limits = children
@@ -75,21 +69,22 @@ class WorkerPool:
         self._on_ready = on_ready
         self._on_encoded = on_encoded
         self._on_lost = on_lost
-        self._slots = [
-            _Slot(Backoff(children.restart_first_s, children.restart_max_s)) for _ in range(settings.workers)
+        self._workers = [
+            _Worker(WorkerSlot(number, children, settings.start_attempts))
+            for number in range(settings.workers)
         ]
         self._stopped = False
 
     @property
     def children(self) -> list[Child]:
         """The running processes."""
-        return [slot.child for slot in self._slots if slot.child is not None]
+        return [worker.child for worker in self._workers if worker.child is not None]
 
     def tick(self, now: float) -> None:
         """Start every worker that is due."""
-        for number, slot in enumerate(self._slots):
-            if slot.child is None and now >= slot.restart_at and not (self._stopped or slot.failed):
-                self._launch(number, slot, now)
+        for number, worker in enumerate(self._workers):
+            if worker.child is None and worker.slot.due(now) and not self._stopped:
+                self._launch(number, worker, now)
 
     def assign(self, instruction: Assign) -> None:
         """Send a batch to its worker."""
@@ -97,7 +92,7 @@ class WorkerPool:
 
     def kill(self, number: int) -> None:
         """End a hung worker."""
-        child = self._slots[number].child
+        child = self._workers[number].child
         if child is not None:
             _log.warning("encoder %d (pid %d) is silent for too long and is killed", number, child.pid)
             child.terminate(signal.SIGKILL)
@@ -110,16 +105,16 @@ class WorkerPool:
         """The workers' part of the status file."""
         return [
             {
-                "state": "failed" if slot.failed else "ready" if slot.ready else "starting",
-                "pid": None if slot.child is None else slot.child.pid,
-                "crashes": slot.crashes,
+                "state": worker.slot.state,
+                "pid": None if worker.child is None else worker.child.pid,
+                "crashes": worker.slot.crashes,
             }
-            for slot in self._slots
+            for worker in self._workers
         ]
 
-    def _launch(self, number: int, slot: _Slot, now: float) -> None:
+    def _launch(self, number: int, worker: _Worker, now: float) -> None:
         try:
-            slot.child = Child(
+            worker.child = Child(
                 self._settings.module,
                 arguments=[str(self._limits.pipe_bytes)],
                 threads=self._settings.threads,
@@ -128,13 +123,12 @@ class WorkerPool:
                 on_exit=lambda code: self._mailbox.post(lambda: self._ended(number, code)),
             )
         except OSError as error:
-            slot.restart_at = now + slot.backoff.failed(now)
-            _log.error("encoder %d cannot be started: %s", number, error)
+            worker.slot.not_started(error, now)
             return
         self._send(number, self._start)
 
     def _send(self, number: int, message: EncoderMessage) -> None:
-        child = self._slots[number].child
+        child = self._workers[number].child
         if child is None:
             return
         try:
@@ -148,41 +142,22 @@ class WorkerPool:
             message = from_map(value)
         except MessageError as error:
             _log.error("encoder %d is restarted: %s", number, error)
-            child = self._slots[number].child
+            child = self._workers[number].child
             if child is not None:
                 child.terminate(signal.SIGKILL)
             return
         if isinstance(message, EncoderReady):
-            self._slots[number].ready = True
-            self._slots[number].start_failures = 0
+            self._workers[number].slot.started()
             self._on_ready(number)
         elif isinstance(message, BatchEncoded):
-            self._slots[number].backoff.succeeded()
+            self._workers[number].slot.worked()
             self._on_encoded(number, message)
 
     def _ended(self, number: int, code: int) -> None:
-        slot = self._slots[number]
-        slot.child = None
+        worker = self._workers[number]
+        worker.child = None
         if self._stopped:
             return
-        now = time.monotonic()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        slot.crashes += 1
-        # A signal comes from outside (memory, a person); an exit code of its own will be the same again.
-        alike = code > 0 and how == slot.ended_by
-        slot.start_failures = 0 if slot.ready or code < 0 else slot.start_failures + 1 if alike else 1
-        slot.ready, slot.ended_by = False, how
-        slot.failed = slot.start_failures >= self._settings.start_attempts
-        if slot.failed:
-            _log.error(
-                "encoder %d ended %d times by %s before it was ready and is not started any more: mend what "
-                "it said above and start the fog again; frames are taken and wait meanwhile",
-                number,
-                slot.start_failures,
-                how,
-            )
-        else:
-            wait = slot.backoff.failed(now)
-            slot.restart_at = now + wait
-            _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", number, how, wait)
-        self._on_lost(number, how)
+        worker.slot.ended(how, time.monotonic(), own=code > 0)
+        self._on_lost(number, how, True)

@@ -40,7 +40,7 @@ class Pool:
             on_encoded=lambda number, message: self.encoded.update(
                 {message.batch: (number, message.results)}
             ),
-            on_lost=lambda number, how: self.lost.append((number, how)),
+            on_lost=lambda number, how, blamed: self.lost.append((number, how)),
         )
 
     def turn(self):

@@ -114,6 +114,29 @@ def test_a_worker_that_dies_idle_costs_no_attempt():
     assert len(only(Assign, [*state.loaded([pending(1)], 8, 0.0), *state.worker_ready(0, 1.0)])) == 1
 
 
+def test_a_lost_cluster_costs_no_attempt_and_its_frames_go_on_in_their_order():
+    state = make(batch_frames=2, attempts=1)
+    state.tick(0.0)
+    state.worker_ready(0, 0.0)
+    state.loaded([pending(n) for n in range(1, 5)], 4, 0.0)
+    for _ in range(3):
+        assert state.worker_lost(0, "no network", 1.0, blamed=False) == []
+        (again,) = only(Assign, state.worker_ready(0, 2.0))
+        assert [frame.identity.number for frame in again.frames] == [1, 2]
+
+
+def test_a_suspect_stays_one_when_the_cluster_is_lost():
+    state = make(batch_frames=2, attempts=2)
+    state.tick(0.0)
+    state.worker_ready(0, 0.0)
+    state.loaded([pending(1), pending(2)], 4, 0.0)
+    state.worker_lost(0, "signal SIGKILL", 1.0)
+    state.worker_ready(0, 2.0)
+    state.worker_lost(0, "no network", 3.0, blamed=False)
+    (alone,) = only(Assign, state.worker_ready(0, 4.0))
+    assert [frame.identity.number for frame in alone.frames] == [1]
+
+
 def test_a_late_answer_to_an_earlier_batch_is_ignored():
     state = make(batch_frames=1)
     state.tick(0.0)
@@ -185,7 +208,7 @@ def test_every_frame_is_written_once_and_in_the_order_of_its_device(frames, chan
             worker = chance.choice(sorted(busy))
             assign = busy.pop(worker)
             if chance.random() < 0.3:
-                queue += state.worker_lost(worker, "chance", now)
+                queue += state.worker_lost(worker, "chance", now, blamed=chance.random() < 0.7)
                 queue += state.worker_ready(worker, now)
             else:
                 queue += state.batch_encoded(worker, assign.batch, [ENCODED] * len(assign.frames), now)

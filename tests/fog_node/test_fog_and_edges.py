@@ -420,10 +420,10 @@ def test_random_kills_lose_nothing_and_double_nothing(deployment, tmp_path, phot
 
 
 def test_an_encoder_that_cannot_start_is_given_up_and_frames_are_taken_all_the_same(
-    deployment, tmp_path, photo
+    deployment, tmp_path, photo, worker_settings
 ):
     deployment.fog.settings["workers"]["module"] = "no_such_encoder"
-    deployment.start_fog(workers={"start_attempts": 3})
+    deployment.start_fog(workers={"start_attempts": 3, **worker_settings})
     edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
     status = deployment.fog.wait_for(lambda s: s["workers"][0]["state"] == "failed", "the encoder's failure")
     assert status["workers"][0]["crashes"] == 3

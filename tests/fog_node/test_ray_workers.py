@@ -139,3 +139,16 @@ def test_a_reason_is_the_workers_own_error():
 
     assert reason_of(WrappedError("a traceback")) == "ValueError: the memory of the accelerator"
     assert reason_of(MemoryError()) == "MemoryError: no message"
+
+
+@needs_ray
+def test_the_end_of_the_driver_is_no_frames_fault(deployment, tmp_path, photo):
+    deployment.start_fog(workers={"attempts": 1, "ray": {}})
+    names = [f"{number:03d}slow" for number in range(40)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    status = deployment.fog.wait_for(
+        lambda s: s["encoded"]["packets"] >= 1 and s["workers"][0]["pid"], "first packets", 60
+    )
+    os.kill(os.getsid(status["workers"][0]["pid"]), signal.SIGKILL)
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 40, "all packets", 60)
+    assert "the Ray driver has ended by signal SIGKILL" in deployment.fog.text()
