@@ -75,21 +75,29 @@ def test_a_killed_worker_loses_no_frame(deployment, tmp_path, photo, mark):
 
 
 @needs_ray
-@pytest.mark.parametrize("victim", ["daemon", "driver"])
-def test_a_killed_process_leaves_no_process_of_ray_behind(deployment, tmp_path, mark, victim):
-    deployment.start_fog(workers={"workers": 1, "ray": {}})
-    worker = deployment.fog.wait_for(lambda s: s["workers"][0]["pid"], "a worker", 60)["workers"][0]["pid"]
-    driver = os.getsid(worker)
+def test_a_killed_fog_leaves_no_process_of_ray_behind(deployment, mark):
+    deployment.start_fog(workers={"ray": {}})
+    deployment.fog.wait_for(lambda s: s["workers"][0]["pid"], "a worker", 60)
+    assert len(processes_with(mark)) > 4
+    deployment.fog.kill()
+    assert wait_until_gone(mark, 10) == []
+
+
+@needs_ray
+def test_a_killed_driver_is_no_frames_fault_and_leaves_nothing_behind(deployment, tmp_path, photo, mark):
+    deployment.start_fog(workers={"attempts": 1, "ray": {}})
+    fog = deployment.fog
+    status = fog.wait_for(lambda s: s["workers"][0]["pid"], "a worker", 60)
     before = set(processes_with(mark))
-    assert len(before) > 4
-    if victim == "daemon":
-        deployment.fog.kill()
-        assert wait_until_gone(mark, 10) == []
-        return
-    os.kill(driver, signal.SIGKILL)
-    deployment.fog.wait_for(lambda s: s["workers"][0]["pid"] not in (None, worker), "a new worker", 60)
-    assert before & set(processes_with(mark)) == {deployment.fog.process.pid}
-    assert deployment.fog.terminate() == 0
+    names = [f"{number:03d}slow" for number in range(40)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    fog.wait_for(lambda s: s["encoded"]["packets"] >= 1, "first packets")
+    os.kill(os.getsid(status["workers"][0]["pid"]), signal.SIGKILL)
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 40, "all packets", 60)
+    assert "the Ray driver has ended by signal SIGKILL" in fog.text()
+    assert before & set(processes_with(mark)) == {fog.process.pid}
+    assert fog.terminate() == 0
+    assert edge.terminate() == 0
     assert wait_until_gone(mark, 2) == []
 
 
@@ -100,11 +108,12 @@ def test_a_cluster_that_does_not_answer_is_one_sentence_and_frames_wait(deployme
     deployment.start_fog(workers={"ray": {"address": f"127.0.0.1:{port}", "start_s": 1}})
     edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
     edge.wait_for(lambda s: s["outbox"]["acknowledged"] == 2, "the frames at the fog")
-    status = deployment.fog.wait_for(lambda s: s["workers"][0]["problem"], "the problem", 60)
+    status = deployment.fog.wait_for(
+        lambda s: s["workers"][0]["problem"] and s["frames_pending"] == 2, "the problem", 60
+    )
     problem = status["workers"][0]["problem"]
     assert problem.startswith(f"the Ray cluster at 127.0.0.1:{port} is not reached (")
     assert "start its head node, or mend workers.ray.address" in problem
-    assert status["frames_pending"] == 2
     assert "Traceback" not in deployment.fog.text()
 
 
@@ -139,16 +148,3 @@ def test_a_reason_is_the_workers_own_error():
 
     assert reason_of(WrappedError("a traceback")) == "ValueError: the memory of the accelerator"
     assert reason_of(MemoryError()) == "MemoryError: no message"
-
-
-@needs_ray
-def test_the_end_of_the_driver_is_no_frames_fault(deployment, tmp_path, photo):
-    deployment.start_fog(workers={"attempts": 1, "ray": {}})
-    names = [f"{number:03d}slow" for number in range(40)]
-    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
-    status = deployment.fog.wait_for(
-        lambda s: s["encoded"]["packets"] >= 1 and s["workers"][0]["pid"], "first packets", 60
-    )
-    os.kill(os.getsid(status["workers"][0]["pid"]), signal.SIGKILL)
-    edge.wait_for(lambda s: s["inbox"]["packet"] == 40, "all packets", 60)
-    assert "the Ray driver has ended by signal SIGKILL" in deployment.fog.text()
