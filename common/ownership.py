@@ -76,9 +76,12 @@ def _checked(fogs: Iterable[FogShare]) -> Sequence[FogShare]:
 def _highest(device: str, fogs: Sequence[FogShare]) -> FogShare:
     if len(fogs) == 1:
         return fogs[0]
+    drawn = [(_draw(device, fog.key), fog) for fog in fogs]
+    # Scores grow with the numbers drawn: among equal weights the logarithm changes nothing.
+    if len({fog.weight for fog in fogs}) == 1:
+        return max(drawn, key=lambda entry: (entry[0], entry[1].key))[1]
     # The number and the key break ties: of rounded scores, and of one number drawn twice.
-    scored = ((_draw(device, fog.key), fog) for fog in fogs)
-    return max(scored, key=lambda entry: (_score(entry[0], entry[1].weight), entry[0], entry[1].key))[1]
+    return max(drawn, key=lambda entry: (_score(entry[0], entry[1].weight), entry[0], entry[1].key))[1]
 
 
 def _draw(device: str, fog: str) -> int:

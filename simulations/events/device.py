@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from common.wire.credits import ReceiveWindow, SendWindow
-from simulations.events.channel import Lane, OwnLane
+from simulations.events.channel import Done, Lane, OwnLane
 from simulations.events.learner import Learner
 from simulations.events.run_state import RunState
 from simulations.events.scenario import GroupSettings
@@ -34,6 +35,7 @@ class Device:
 
     Attributes:
         deliver_upload: Takes an upload at its arrival; the fog's, set once that is made.
+        leaves_fog: From a time and bytes to when they have left the fog's own connection; None: at once.
         learner: Its training; None when it does not learn.
         recorded, dropped, uploaded, refused, wanted, delivered: Frames, as in the timeline's columns; wanted
             and delivered are copies that it receives.
@@ -82,6 +84,7 @@ class Device:
         "jpeg_bytes",
         "latency_s",
         "learner",
+        "leaves_fog",
         "most_waiting",
         "name",
         "number",
@@ -127,6 +130,7 @@ class Device:
         self._stalled = False
         self._paused = 0.0
         self.deliver_upload: Callable[[float, int], None] = _nobody
+        self.leaves_fog: Callable[[float, float], float] | None = None
         self.learner: Learner | None = None
         self._queue: deque[tuple[int, int]] = deque()
         self._send = SendWindow()
@@ -282,16 +286,18 @@ class Device:
     def push(self, now: float) -> None:
         """Send what the credit window lets through."""
         queue, window, down, sizes = self._queue, self._send, self.down, self._frames.packet_bytes
+        leaves = self.leaves_fog
         while queue and window.room()[0]:
             record = queue.popleft()
             size = sizes[record[1]]
             window.sent(record[0], size)
             demand = (size + self._down_overhead) / self._down_rate
+            left = now if leaves is None else leaves(now, size + self._down_overhead)
             if type(down) is OwnLane:
                 # Nothing can change when it is through: what follows from that is done now.
-                self._arrived(down.end(now, demand) + self._latency, record)
+                self._arrived(down.end(left, demand) + self._latency, record)
             else:
-                down.send(now, demand, self._latency, self._arrived, record)
+                self._send_down(now, left, demand, self._arrived, record)
 
     def _arrived(self, time: float, record: tuple[int, int]) -> None:
         """A record is here at ``time``, which is now or, where nothing can change it, known beforehand."""
@@ -315,7 +321,8 @@ class Device:
     def _fetch(self, now: float, frame: int) -> None:
         """The fog has been asked for the original of a held-out frame."""
         size = self._frames.jpeg_bytes[frame] + self._down_overhead
-        self.down.send(now, size / self._down_rate, self._latency, self._original, size)
+        left = now if self.leaves_fog is None else self.leaves_fog(now, size)
+        self._send_down(now, left, size / self._down_rate, self._original, size)
 
     def _original(self, now: float, size: float) -> None:
         run = self._run
@@ -338,6 +345,16 @@ class Device:
         if self.learner is not None and frames.trained[frame]:
             self.learner.frame(time)
 
+    def _send_down(self, now: float, left: float, demand: float, done: Done, value: Any) -> None:
+        """Send on this device's link once the message has left the fog."""
+        if left > now:
+            self._run.engine.at(left, partial(self._enter, demand, done), value)
+        else:
+            self.down.send(now, demand, self._latency, done, value)
+
+    def _enter(self, demand: float, done: Done, now: float, value: Any) -> None:
+        self.down.send(now, demand, self._latency, done, value)
+
     def _pull(self, now: float, position: int) -> None:
         self._send.pulled(position, self.group.window_records, self.group.window_bytes)
         if not self.withheld:
@@ -345,7 +362,8 @@ class Device:
 
     def send_weights(self, size: float, now: float) -> None:
         """The fog has published a detector of so many bytes."""
-        self.down.send(now, size / self._down_rate, self._latency, self._weights, size)
+        left = now if self.leaves_fog is None else self.leaves_fog(now, size)
+        self._send_down(now, left, size / self._down_rate, self._weights, size)
 
     def _weights(self, now: float, size: float) -> None:
         run = self._run

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from common.cost_model import Strategy
 from common.node.training_rounds import RoundRules
+from simulations.events.capacity import ALWAYS
+from simulations.events.channel import OwnLane
 from simulations.events.device import Device
 from simulations.events.encoders import Encoders
+from simulations.events.gate import gate
 from simulations.events.learner import Learner
 from simulations.events.planning import FogPlanner
 from simulations.events.run_state import RunState
@@ -27,6 +30,7 @@ class Fog:
 
     Args:
         run: What all parts share.
+        number: Of this fog, from 0.
         devices: Its devices.
         audience: By a device's number: those that want its frames, in the order of ``devices``.
 
@@ -39,7 +43,11 @@ class Fog:
     """
 
     def __init__(
-        self, run: RunState, devices: Sequence[Device], audience: dict[int, tuple[Device, ...]]
+        self,
+        run: RunState,
+        number: int,
+        devices: Sequence[Device],
+        audience: dict[int, tuple[Device, ...]],
     ) -> None:
         scenario = run.scenario
         self._run = run
@@ -61,10 +69,17 @@ class Fog:
             start_s=training.start_s,
             round_s=lambda frames: training.fog_s,
             on_trained=self._publish,
+            refuses=gate(scenario, f"fog {number}"),
         )
+        self._in = self._out = None
+        if self._settings.uplink_bytes_per_s is not None:
+            self._in = OwnLane(run.engine, ALWAYS)
+        if self._settings.downlink_bytes_per_s is not None:
+            self._out = OwnLane(run.engine, ALWAYS)
         self._planner = FogPlanner(scenario, devices, audience)
         for device in devices:
-            device.deliver_upload = self.upload
+            device.deliver_upload = self.upload if self._in is None else self._arriving
+            device.leaves_fog = None if self._out is None else self._leaving
 
     @property
     def waiting(self) -> int:
@@ -84,6 +99,23 @@ class Fog:
             self._run.engine.every(policy.interval_s, self._plan, QUIET_PLANS)
         else:
             self._follow(Strategy(policy.strategy), 0.0)
+
+    @property
+    def link_busy_s(self) -> tuple[float, float]:
+        """Seconds that its own connection was at work, in and out; 0 without a limit."""
+        return (self._in.busy_s if self._in else 0.0, self._out.busy_s if self._out else 0.0)
+
+    def _arriving(self, now: float, frame: int) -> None:
+        """An upload has crossed its device's link and stands in line at the fog's own connection."""
+        size = self._run.frames.jpeg_bytes[frame] + self._run.scenario.upload_overhead_bytes
+        rate = self._settings.uplink_bytes_per_s
+        if self._in is not None and rate is not None:
+            self._in.send(now, size / rate, 0.0, self.upload, frame)
+
+    def _leaving(self, now: float, size: float) -> float:
+        """When so many bytes, sent now, have left the fog's own connection for a device's link."""
+        rate = self._settings.downlink_bytes_per_s
+        return now if self._out is None or rate is None else self._out.end(now, size / rate)
 
     def upload(self, now: float, frame: int) -> None:
         """An upload has arrived."""

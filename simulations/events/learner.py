@@ -36,7 +36,13 @@ class Learner:
         rules: When rounds are due.
         start_s: Seconds until the trainer is ready.
         round_s: Seconds of a round over so many frames.
-        on_trained: Called with the time and the seconds of a round that has ended with weights.
+        on_trained: Called with the time and the seconds of a round that has ended with weights which the gate
+            lets through.
+        refuses: Draws whether the gate refuses the weights of a round.
+
+    Attributes:
+        trained, refused: Rounds that have ended, and those of them whose weights the gate refused.
+        busy_s: Seconds of these rounds.
     """
 
     def __init__(
@@ -47,12 +53,16 @@ class Learner:
         start_s: float,
         round_s: Callable[[int], float],
         on_trained: Callable[[float, float], None],
+        refuses: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._rules = rules
         self._start_s = start_s
         self._round_s = round_s
         self._on_trained = on_trained
+        self._refuses = refuses
+        self.trained = self.refused = 0
+        self.busy_s = 0.0
         self._rounds = TrainingRounds(rules, enabled=True)
         self._pending: deque[float] = deque()
         self._frames = 0
@@ -120,8 +130,13 @@ class Learner:
     def _trained(self, now: float, seconds: float) -> None:
         self.last_s = seconds
         self.finished = now
-        self._said(now, Result(True, "trained", f"round {self.rounds + 1}", {"seconds": seconds}))
-        self._on_trained(now, seconds)
+        self.trained += 1
+        self.busy_s += seconds
+        refused = self._refuses()
+        self.refused += refused
+        self._said(now, Result(not refused, "trained", f"round {self.rounds + 1}", {"seconds": seconds}))
+        if not refused:
+            self._on_trained(now, seconds)
 
     def _said(self, now: float, message: Ready | Result) -> None:
         self._count(now)

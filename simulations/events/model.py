@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
 from common.cost_model import Deployment, DeviceLoad, Inbound, Link, NodeRates, Rates
+from common.planning.energy import Energy
 from simulations.events.device import Device
+from simulations.events.scenario import FogSettings
 from simulations.events.simulation import Outcome
 
 __all__ = ["deployment_of", "frame_seconds"]
@@ -75,6 +78,8 @@ def deployment_of(outcome: Outcome) -> Deployment:
         trained_share=max(1e-9, 1 - training.held_out / training.validation_block),
         upload_overhead_bytes=scenario.upload_overhead_bytes,
         packet_overhead_bytes=scenario.packet_overhead_bytes,
+        fog_link=_fog_link(scenario.fog),
+        energy=None if scenario.energy is None else _together(scenario.energy.energy(), scenario.fog.count),
         rates=Rates(
             encode_s_per_frame=frame_seconds(outcome),
             fog_training_s=training.fog_s,
@@ -83,6 +88,20 @@ def deployment_of(outcome: Outcome) -> Deployment:
             encode_batch_frames=scenario.fog.batch_frames,
         ),
     )
+
+
+def _fog_link(fog: FogSettings) -> Link | None:
+    """The connections of all fogs together; None without a limit."""
+    up, down = fog.uplink_bytes_per_s, fog.downlink_bytes_per_s
+    if up is None and down is None:
+        return None
+    return Link(None if up is None else up * fog.count, None if down is None else down * fog.count)
+
+
+def _together(energy: Energy, fogs: int) -> Energy:
+    """So many fogs at work at the same time."""
+    fog = energy.fog
+    return replace(energy, fog=replace(fog, encode_w=fog.encode_w * fogs, training_w=fog.training_w * fogs))
 
 
 def _packets(outcome: Outcome) -> tuple[list[int], list[int]]:

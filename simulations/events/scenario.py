@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from common.config import Settings
+from common.planning.energy_settings import EnergySettings
 from simulations.events.link_settings import LinkSettings, MediumSettings, Outage
 
 __all__ = [
@@ -61,7 +62,7 @@ class ArrivalSettings(Settings):
 
 
 class GroupSettings(Settings):
-    """Equal devices; they are spread evenly over the fogs."""
+    """Equal devices; see fog.sharing for the fogs that they belong to."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,40}$", description="name of the group: letters, digits, - and _"
@@ -127,7 +128,21 @@ class CodecSettings(Settings):
 class FogSettings(Settings):
     """The fog nodes: all equal, each with its own share of the devices."""
 
-    count: int = Field(1, ge=1, le=100_000, description="fog nodes; devices are dealt out to them in turn")
+    count: int = Field(1, ge=1, le=100_000, description="fog nodes; see sharing for their devices")
+    sharing: Literal["turns", "keys"] = Field(
+        "turns",
+        description="turns: devices are dealt out in turn; keys: those that record belong to a fog by their "
+        "keys, as the product does it, and those that only receive are dealt out in turn",
+    )
+    uplink_bytes_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="bytes a second that each fog takes in from all devices; null: no limit",
+    )
+    downlink_bytes_per_s: float | None = Field(
+        None, gt=0, le=1e12, description="bytes a second that each fog sends to all devices; null: no limit"
+    )
     workers: int = Field(1, ge=1, le=256, description="encoder processes of each")
     batch_frames: int = Field(8, ge=1, le=4096, description="frames encoded together")
     wait_s: float = Field(
@@ -167,6 +182,9 @@ class TrainingSettings(Settings):
     changed_share: float = Field(
         1.0, ge=0, le=1, description="share of it that is sent after the first time: only changed tensors"
     )
+    gate_refusals: float = Field(
+        0.0, ge=0, lt=1, description="share of trained detectors, at random, that the deploy gate refuses"
+    )
     validation_block: int = Field(100, ge=1, le=1_000_000, description="frames of a validation block")
     held_out: int = Field(
         20, ge=0, le=1_000_000, description="frames at the end of each block that nobody trains on"
@@ -187,7 +205,7 @@ class PolicySettings(Settings):
     strategy: Literal["planner", "edge", "fog", "serverless"] = Field(
         "planner", description="planner: each fog's own plan from what it measures; the others are pinned"
     )
-    decide_by: Literal["auto", "bytes", "seconds"] = Field(
+    decide_by: Literal["auto", "bytes", "seconds", "joules"] = Field(
         "auto",
         description="what the planner decides by; auto: seconds once every rate was measured, else bytes",
     )
@@ -239,6 +257,9 @@ class EventScenario(Settings):
     fog: FogSettings = Field(FogSettings(), description="fog nodes")
     training: TrainingSettings = Field(TrainingSettings(), description="training")
     policy: PolicySettings = Field(PolicySettings(), description="who decides")
+    energy: EnergySettings | None = Field(
+        None, description="what the nodes draw, as the planner takes it; null: joules are not counted"
+    )
     upload_overhead_bytes: int = Field(200, ge=0, le=10**6, description="bytes beside the image of an upload")
     packet_overhead_bytes: int = Field(470, ge=0, le=10**6, description="bytes beside the packet of a record")
     replay: ReplaySettings | None = Field(None, description="frames of a real run; null: drawn")
@@ -266,6 +287,8 @@ class EventScenario(Settings):
                         f"group {group.name!r} receives {wanted!r}, which is no group; name one of "
                         f"{', '.join(names)} or *"
                     )
+        if self.policy.decide_by == "joules" and self.energy is None:
+            raise ValueError("deciding by joules needs the energy of the nodes; give energy")
         self._check_heard()
         expected = sum(group.count * group.arrivals.expected(self.duration_s) for group in self.groups)
         if expected > self.max_frames:
@@ -282,6 +305,9 @@ class EventScenario(Settings):
 
     def _check_heard(self) -> None:
         fogs = self.fog.count
+        if fogs > 1 and self.fog.sharing == "keys":
+            # Who is where is known once the devices are made.
+            return
         for group in self.groups:
             if group.arrivals.kind == "none" or self.policy.strategy == "fog":
                 continue
@@ -324,7 +350,14 @@ class EventScenario(Settings):
             )
             for group in self.groups
         ]
-        return self.model_copy(update={"groups": tuple(groups)})
+        rates = {
+            name: None if rate is None else rate * factor
+            for name, rate in (
+                ("uplink_bytes_per_s", self.fog.uplink_bytes_per_s),
+                ("downlink_bytes_per_s", self.fog.downlink_bytes_per_s),
+            )
+        }
+        return self.model_copy(update={"groups": tuple(groups), "fog": self.fog.model_copy(update=rates)})
 
     def resolved(self, name: str, folder: Path) -> Path:
         """A path of the scenario, relative to the folder of its file."""

@@ -6,14 +6,16 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.cli import progress
+from common.errors import ConfigError
 from common.node.training_rounds import RoundRules
+from common.ownership import FogShare, owned
 from simulations.events.arrivals import arrival_times
 from simulations.events.capacity import ALWAYS, Capacity, capacities
 from simulations.events.channel import Lane, Medium, OwnLane, SharedLane
@@ -23,6 +25,7 @@ from simulations.events.engine import Engine
 from simulations.events.figures import Timeline
 from simulations.events.fog import Fog
 from simulations.events.frames import FrameColumns
+from simulations.events.gate import gate
 from simulations.events.learner import Learner
 from simulations.events.replay import Replay, read_replay
 from simulations.events.run_state import RunState
@@ -96,12 +99,14 @@ def simulate(scenario: EventScenario, folder: Path, *, quiet: bool = True) -> Ou
     builder = _Builder(runs, unscaled.groups, folder)
     devices, places = builder.devices()
     audience = {number: wanted for place in places for number, wanted in _audience(place).items()}
+    if scenario.policy.strategy != "fog":
+        _check_heard(places, audience)
     fogs: list[Fog] = []
-    for run, place in zip(runs, places, strict=True):
+    for number, (run, place) in enumerate(zip(runs, places, strict=True)):
         if scenario.policy.strategy == "serverless":
             Direct(run, place, audience).start()
         else:
-            fogs.append(Fog(run, place, audience))
+            fogs.append(Fog(run, number, place, audience))
             fogs[-1].start()
         for device in place:
             device.start()
@@ -168,24 +173,41 @@ class _Builder:
         seeds = iter(np.random.SeedSequence(scenario.seed).spawn(total))
         devices: list[Device] = []
         places: list[list[Device]] = [[] for _ in self._runs]
+        owners = self._owners()
         for group, as_told in zip(scenario.groups, self._unscaled, strict=True):
-            owner = f"the link of group {group.name!r}"
+            words = f"the link of group {group.name!r}"
             up, down = ALWAYS, ALWAYS
             if group.link.medium is None:
-                up, down = capacities(group.link.changes, as_told.link, self._folder, owner)
+                up, down = capacities(group.link.changes, as_told.link, self._folder, words)
             for member in range(group.count):
-                place = member % len(places)
+                name = _name(group, member)
+                place = owners.get(name, member % len(places))
                 run = self._runs[place]
-                name = f"{group.name}-{member:0{len(str(group.count - 1))}d}"
                 generator = np.random.default_rng(next(seeds))
                 lanes = self._lanes(group, place, up, down)
                 times, recordings = self._recordings(group, len(devices), generator)
                 device = Device(run, len(devices), name, group, *lanes, times, recordings)
                 if group.learns:
-                    device.learner = self._learner(run)
+                    device.learner = self._learner(run, name)
                 devices.append(device)
                 places[place].append(device)
         return tuple(devices), tuple(map(tuple, places))
+
+    def _owners(self) -> dict[str, int]:
+        """Numbers of the fogs that devices belong to by their keys, by the devices' names."""
+        scenario = self._scenario
+        if scenario.fog.sharing == "turns":
+            return {}
+        # Names stand for keys; another seed draws other ones.
+        fogs = {f"{scenario.seed} fog {number}": number for number in range(len(self._runs))}
+        names = (
+            _name(group, member)
+            for group in scenario.groups
+            if group.arrivals.kind != "none"
+            for member in range(group.count)
+        )
+        found = owned(names, map(FogShare, fogs))
+        return {name: fogs[key] for key, devices in found.items() for name in devices}
 
     def _lanes(self, group: GroupSettings, place: int, up: Capacity, down: Capacity) -> tuple[Lane, Lane]:
         engine, name = self._runs[place].engine, group.link.medium
@@ -211,7 +233,7 @@ class _Builder:
             return times, iter(())
         return times, draw_sizes(group, self._sizes, generator)
 
-    def _learner(self, run: RunState) -> Learner:
+    def _learner(self, run: RunState, name: str) -> Learner:
         training = self._scenario.training
 
         def seconds(frames: int) -> float:
@@ -222,8 +244,30 @@ class _Builder:
 
         rules = RoundRules(training.first_frames, training.new_frames, training.max_rounds)
         return Learner(
-            run.engine, rules, start_s=training.start_s, round_s=seconds, on_trained=lambda *_: None
+            run.engine,
+            rules,
+            start_s=training.start_s,
+            round_s=seconds,
+            on_trained=lambda *_: None,
+            refuses=gate(self._scenario, name),
         )
+
+
+def _name(group: GroupSettings, member: int) -> str:
+    """A device's name: all of its group have names of one length."""
+    return f"{group.name}-{member:0{len(str(group.count - 1))}d}"
+
+
+def _check_heard(places: Sequence[Sequence[Device]], audience: Mapping[int, Sequence[Device]]) -> None:
+    """With devices that belong to fogs by their keys, only now it is known who is where."""
+    for number, place in enumerate(places, start=1):
+        for device in place:
+            if device.group.arrivals.kind != "none" and not audience[device.number]:
+                raise ConfigError(
+                    f"nobody hears {device.name} at fog {number} of {len(places)}: give every fog a device "
+                    "that receives its group (one that only receives is dealt out in turn), or pin the "
+                    "strategy fog"
+                )
 
 
 def _audience(place: Sequence[Device]) -> dict[int, tuple[Device, ...]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.cost_model import Plan, plan
+from simulations.events.joules import joules
 from simulations.events.model import deployment_of, frame_seconds
 from simulations.events.simulation import Outcome
 
@@ -89,6 +90,8 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
     strategies: Mapping[str, int] = Counter(
         "none" if fog.strategy is None else fog.strategy.value for fog in fogs
     )
+    learners = [device.learner for device in devices if device.learner is not None]
+    learners += [fog.learner for fog in fogs]
     end = max(run.finished, max(frames.recorded, default=0.0))
     return {
         "name": run.scenario.name,
@@ -121,6 +124,7 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
             "edge": sum(device.learner.rounds for device in devices if device.learner is not None),
             "fog": sum(fog.learner.rounds for fog in fogs),
             "detectors_published": sum(fog.published for fog in fogs),
+            "refused_by_the_gate": sum(learner.refused for learner in learners),
         },
         "queues": {
             "most_in_an_outbox": max((device.most_waiting for device in devices), default=0),
@@ -132,7 +136,11 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
                 max((fog.encoders.busy_s for fog in fogs), default=0.0) / run.scenario.fog.workers, end
             ),
             "downlink": _share(max((device.down.busy_s for device in devices), default=0.0), end),
+            "fog_uplink": _share(max((fog.link_busy_s[0] for fog in fogs), default=0.0), end),
+            "fog_downlink": _share(max((fog.link_busy_s[1] for fog in fogs), default=0.0), end),
         },
+        "devices_of_a_fog": _most_and_least(outcome),
+        "energy": joules(outcome),
         "encode_s_per_frame": frame_seconds(outcome),
         "sizes": outcome.sizes,
         "model": None if answer is None else answer.to_json(),
@@ -144,6 +152,12 @@ def summarise(outcome: Outcome, answer: Plan | None) -> dict[str, Any]:
             "frames_per_s": round(len(frames) / outcome.performance.wall_s),
         },
     }
+
+
+def _most_and_least(outcome: Outcome) -> dict[str, int]:
+    """Devices that record, of the fog with the fewest and of the one with the most."""
+    counts = [sum(device.group.arrivals.kind != "none" for device in place) for place in outcome.places]
+    return {"fewest": min(counts), "most": max(counts)}
 
 
 def _share(busy_s: float, end: float) -> float:
