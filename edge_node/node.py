@@ -213,7 +213,7 @@ class EdgeNode:
                 *self.sender.troubles.present,
                 *(sentence for session in self.sessions for sentence in session.troubles.present),
             ],
-            "retention": self._upkeep.status(),
+            **self._upkeep.status(),
             "inbox": {kind.value: self._store.count(kind) for kind in RecordKind},
             "waiting_for_keyframe": self._store.waiting_packets,
             "originals_fetched": self._store.original_count(),

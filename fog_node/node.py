@@ -264,7 +264,7 @@ class FogNode:
             "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
-            "retention": self._upkeep.status(),
+            **self._upkeep.status(),
         }
 
     def _peer(self, key: str) -> dict[str, Any]:
@@ -328,8 +328,6 @@ class FogNode:
             )
 
         def done(page: LogPage) -> None:
-            for sentence in page.damaged:
-                _log.error("%s", sentence)
             self.perform(self.state.page_read(request.session, page))
             session = self.state.session(request.session)
             if session is not None:

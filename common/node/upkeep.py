@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from common.node.jobs import Jobs
+from common.store.quarantine import QuarantineState
 from common.store.retention import Retained, Usage
 
 __all__ = ["Retaining", "Upkeep"]
@@ -29,6 +30,11 @@ class Retaining(Protocol):
     @property
     def full(self) -> str | None:
         """One sentence when retention refuses more at present."""
+        ...
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """What was found damaged."""
         ...
 
     def retain(self, now: float) -> Retained:
@@ -75,9 +81,9 @@ class Upkeep:
         self._jobs.run(lambda: self._store.retain(self._clock()), self._done, self._failed)
 
     def status(self) -> dict[str, Any]:
-        """What is held and what was dropped since the start, for the status file."""
-        usage = self._store.usage
-        return {
+        """What is held, was dropped since the start, and was found damaged, for the status file."""
+        usage, damaged = self._store.usage, self._store.quarantined
+        retention = {
             "records": usage.records,
             "record_bytes": usage.record_bytes,
             "full": self._store.full,
@@ -86,6 +92,7 @@ class Upkeep:
             "dropped_originals": self._dropped.originals,
             "problem": self._problem,
         }
+        return {"retention": retention, "quarantine": {"items": damaged.items, "latest": damaged.latest}}
 
     def _done(self, dropped: Retained) -> None:
         self._running, self._problem = False, ""

@@ -98,13 +98,13 @@ class ContentDatabase(Database):
         self.blobs.write(digest, data)
         return None
 
-    def content(self, name: str, digest: bytes, inline: bytes | None) -> bytes:
+    def content(self, name: str, digest: bytes, inline: object) -> bytes:
         """Whole content, from its column or, where that is None, from its file.
 
         Raises:
             StoreCorruptError: It is missing or damaged; ``name`` says what it is.
         """
-        return self.blobs.read(digest) if inline is None else verified(name, bytes(inline), digest)
+        return self.blobs.read(digest) if inline is None else verified(name, inline, digest)
 
     def refers(self, digest: bytes) -> bool:
         """Whether a row refers to the file of this hash."""

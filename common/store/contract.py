@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 
 from common.frame import Box, Frame, FrameIdentity, in_validation_block
 from common.store.corrections import Correction, CorrectionResult
+from common.store.quarantine import QuarantineState
 from common.store.records import (
     ApplyResult,
     CommitOutcome,
@@ -251,8 +252,8 @@ class FogStore(Closable, Protocol):
     ) -> LogPage:
         """Records after a position. A large payload counts no bytes: it is None in the record.
 
-        A reader behind the oldest position gets one gap record first; a damaged record is
-        replaced by a gap record and never hides the others. Filters do not apply to gaps.
+        A reader behind the oldest position gets one gap record first; a damaged record goes into
+        quarantine, is replaced by a gap record and never hides the others. Filters do not apply to gaps.
 
         Args:
             after: Last position the reader holds; 0 for the beginning.
@@ -286,6 +287,11 @@ class FogStore(Closable, Protocol):
     @property
     def usage(self) -> Usage:
         """What the log and the kept originals take."""
+        ...
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """How much was found damaged: it is out of the way of what is sound, logged once, and kept."""
         ...
 
     @property
@@ -526,6 +532,11 @@ class EdgeStore(Closable, Protocol):
     @property
     def usage(self) -> Usage:
         """What the records in the inbox take, and the originals of own frames that are done."""
+        ...
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """How much was found damaged: it is out of the way of what is sound, logged once, and kept."""
         ...
 
     @property

@@ -92,6 +92,8 @@ class Database:
                 check_same_thread=False,
             )
             self._connection = connection
+            # Damaged text must fail its checksum, not the reading of every row behind it.
+            connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             found = int(connection.execute("PRAGMA application_id").fetchone()[0])
             fresh = version == 0

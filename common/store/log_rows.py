@@ -11,7 +11,7 @@ from common.frame import FrameIdentity
 from common.store.records import Record, RecordKind
 from common.store.rows import checksum, json_text, signed, unsigned, verified
 
-__all__ = ["LOG_COLUMNS", "log_row", "record_of"]
+__all__ = ["LOG_COLUMNS", "columns_sound", "log_row", "record_of"]
 
 LOG_COLUMNS = "position, kind, device, epoch, number, digest, size, meta"
 """The columns under a record's checksum, in the order that rows are passed here."""
@@ -43,7 +43,12 @@ def log_row(
     return (*row, checksum(*row))
 
 
-def record_of(row: tuple[Any, ...], check: bytes, payload: bytes | None) -> Record:
+def columns_sound(row: tuple[Any, ...], check: bytes) -> bool:
+    """Whether the columns ``LOG_COLUMNS`` of a row match their checksum."""
+    return checksum(*row) == check
+
+
+def record_of(row: tuple[Any, ...], check: bytes, payload: object) -> Record:
     """The record of a row.
 
     Args:
@@ -56,9 +61,9 @@ def record_of(row: tuple[Any, ...], check: bytes, payload: bytes | None) -> Reco
     """
     position, kind, device, epoch, number, digest, size, meta = row
     name = f"record {position}"
-    if checksum(*row) != check:
+    if not columns_sound(row, check):
         raise StoreCorruptError(f"{name} does not match its checksum")
-    data = None if payload is None else verified(f"the payload of {name}", bytes(payload), digest)
+    data = None if payload is None else verified(f"the payload of {name}", payload, digest)
     return Record(
         position,
         RecordKind(kind),

@@ -18,6 +18,7 @@ from common.frame import Frame, FrameIdentity, content_digest, in_validation_blo
 from common.store.contract import Closable, TrainingView
 from common.store.memory_corrections import MemoryEdgeCorrections
 from common.store.memory_view import MemoryTrainingView
+from common.store.quarantine import QuarantineState
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
 from common.store.retention import Entry, Retained, Retention, Usage
 from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
@@ -360,6 +361,11 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         with self._open():
             sizes = [record.size for record in self._held()]
         return Usage(len(sizes), sum(sizes))
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """Memory is not checked."""
+        return QuarantineState()
 
     @property
     def full(self) -> str | None:

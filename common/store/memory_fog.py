@@ -15,6 +15,7 @@ from common.frame import Frame, FrameIdentity, content_digest
 from common.store.contract import Closable, TrainingView
 from common.store.memory_corrections import MemoryFogCorrections
 from common.store.memory_view import MemoryTrainingView
+from common.store.quarantine import QuarantineState
 from common.store.records import (
     CommitOutcome,
     LogPage,
@@ -250,6 +251,11 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
             originals = [u.frame.image for u in self._uploads.values() if u.position is not None]
             sizes = [record.size for record in self._log.values()]
         return Usage(len(sizes), sum(sizes), sum(len(image) for image in originals))
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """Memory is not checked."""
+        return QuarantineState()
 
     @property
     def full(self) -> str | None:

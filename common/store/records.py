@@ -109,7 +109,7 @@ class LogPage:
         through: Position up to which the log was looked at: read on after it. It passes over
             records that the filter left out.
         more: Whether the log holds positions after ``through``.
-        damaged: One sentence for each damaged record that became a gap.
+        damaged: One sentence for each record that was found damaged now and became a gap.
     """
 
     records: tuple[Record, ...]

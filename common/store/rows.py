@@ -56,7 +56,7 @@ def checksum(*parts: object) -> bytes:
     """16 bytes over the columns of a row; the payload enters by its digest."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
+        data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
         state.update(len(data).to_bytes(8, "little") + data)
     return state.digest()
 
@@ -194,12 +194,12 @@ def keyframe_of(meta: Mapping[str, Any]) -> Keyframe | None:
     return Keyframe(digest, size) if sound else None
 
 
-def verified(what: str, data: bytes, digest: bytes) -> bytes:
-    """``data`` when it has this content hash.
+def verified(what: str, data: object, digest: bytes) -> bytes:
+    """``data`` when it is bytes of this content hash; a damaged column may hold anything.
 
     Raises:
         StoreCorruptError: It has another; ``what`` names the record.
     """
-    if content_digest(data) != digest:
+    if not isinstance(data, bytes) or content_digest(data) != digest:
         raise StoreCorruptError(f"{what} does not match its checksum")
     return data

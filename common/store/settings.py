@@ -73,6 +73,12 @@ class StoreSettings(Settings):
         le=4 * GIBIBYTE,
         description="Memory for SQLite's page cache, bytes.",
     )
+    max_quarantine_bytes: int = Field(
+        default=64 * MEBIBYTE,
+        ge=0,
+        description="Content found damaged that is kept to be looked at, bytes; beyond it only what is known "
+        "of it.",
+    )
     retention: RetentionSettings = Field(
         default=RetentionSettings(), description="What is kept, and what happens when that is full."
     )

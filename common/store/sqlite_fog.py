@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreError
+from common.errors import StoreCorruptError, StoreError
 from common.frame import FrameIdentity
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
+from common.store.quarantine import QuarantineState
 from common.store.records import RecordKind
 from common.store.rows import SOURCE_KEY, signed, source_facts, verified
 from common.store.settings import FogStoreSettings
@@ -44,12 +45,20 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
         with self._database.opening():
             SqliteLog.__init__(self, self._database, self._settings)
             SqliteUploads.__init__(
-                self, self._database, lambda frames: self.retention.refusal(self.usage, frames)
+                self,
+                self._database,
+                self.quarantine,
+                lambda frames: self.retention.refusal(self.usage, frames),
             )
 
     def close(self) -> None:
         """Give up files and locks."""
         self._database.close()
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """What was found damaged."""
+        return self.quarantine.state
 
     @property
     def full(self) -> str | None:
@@ -109,9 +118,13 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
                 return verified(f"content {digest.hex()}", inline, digest)[offset : offset + length]
             if not self._database.refers(digest):
                 raise StoreError(f"content {digest.hex()} is not here; pull the log again")
-            if offset == 0:
-                self._database.blobs.verify(digest)
-            return self._database.blobs.read(digest, offset, length)
+            try:
+                if offset == 0:
+                    self._database.blobs.verify(digest)
+                return self._database.blobs.read(digest, offset, length)
+            except StoreCorruptError as error:
+                self.lose_content(digest, str(error))
+                raise
 
     def blob_sources(self, digest: bytes) -> frozenset[str]:
         """Devices whose records or originals have this content."""
@@ -133,4 +146,4 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
             "UNION ALL SELECT payload FROM log WHERE digest = ? AND payload IS NOT NULL LIMIT 1",
             (digest, digest),
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        return row[0] if row is not None and isinstance(row[0], bytes) else None

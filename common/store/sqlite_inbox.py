@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from common.errors import StoreError, StoreFullError
+from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.frame import FrameIdentity, content_digest
 from common.store.content import ContentDatabase
 from common.store.log_rows import LOG_COLUMNS, log_row, record_of
+from common.store.quarantine import Quarantine
 from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, Record, RecordKind
 from common.store.retention import Retention, Usage
 from common.store.rows import keyframe_of, signed, source_frame, unsigned
@@ -28,6 +29,8 @@ class SqliteInbox:
         settings: Bounds.
     """
 
+    quarantine: Quarantine
+
     def __init__(self, database: ContentDatabase, settings: EdgeStoreSettings) -> None:
         self._database = database
         self._limits = settings.retention
@@ -37,7 +40,11 @@ class SqliteInbox:
         self._log_id = None if log_id is None else unsigned(log_id)
         with database.reading() as connection:
             logs = connection.execute("SELECT log_id, position FROM logs").fetchall()
-            newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM inbox").fetchone()
+            # The newest row may have gone into quarantine: its place is not used again.
+            newest = connection.execute(
+                "SELECT max(coalesce((SELECT max(sequence) FROM inbox), 0), "
+                "coalesce((SELECT max(place) FROM quarantine WHERE source = 'inbox'), 0))"
+            ).fetchone()
             counts = connection.execute(
                 "SELECT kind, count(*) FROM inbox GROUP BY kind "
                 "UNION ALL SELECT kind, count(*) FROM dropped GROUP BY kind"
@@ -262,13 +269,28 @@ class SqliteInbox:
     ) -> list[tuple[int, Record]]:
         """Applied records, without payloads."""
         chosen = None if kinds is None else json.dumps([kind.value for kind in kinds])
+        records: list[tuple[int, Record]] = []
         with self._database.reading() as connection:
             rows = connection.execute(
                 f"SELECT sequence, {LOG_COLUMNS}, checksum FROM inbox WHERE sequence > ? AND waiting = 0 "
                 "AND (? IS NULL OR kind IN (SELECT value FROM json_each(?))) ORDER BY sequence LIMIT ?",
                 (after, chosen, chosen, limit),
             ).fetchall()
-        return [(int(row[0]), record_of(row[1:9], row[9], None)) for row in rows]
+            for sequence, *row, check in rows:
+                try:
+                    records.append((sequence, record_of(tuple(row), check, None)))
+                except StoreCorruptError as error:
+                    self._lose(sequence, str(error))
+        return records
+
+    def _lose(self, sequence: int, reason: str) -> None:
+        """Put a damaged record into quarantine; its place in the sequence is not used again."""
+        if self.quarantine.take("inbox", "sequence", sequence, f"at this edge, {reason}"):
+            with self._database.reading() as connection:
+                held = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM inbox").fetchone()
+                waiting = connection.execute("SELECT count(*) FROM inbox WHERE waiting = 1").fetchone()
+            self._usage = Usage(int(held[0]), int(held[1]))
+            self._waiting = int(waiting[0])
 
     def count(self, kind: RecordKind) -> int:
         """How many records of a kind were applied."""

@@ -12,7 +12,8 @@ from typing import Any
 from common.errors import IdentityConflictError, StoreCorruptError
 from common.frame import FrameIdentity, content_digest
 from common.store.content import ContentDatabase
-from common.store.log_rows import LOG_COLUMNS, log_row, record_of
+from common.store.log_rows import LOG_COLUMNS, columns_sound, log_row, record_of
+from common.store.quarantine import Quarantine
 from common.store.records import INLINE_LIMIT_BYTES, LogPage, Record, RecordKind
 from common.store.retention import Entry, Retained, Retention, Usage
 from common.store.rows import keyframe_of, signed, unsigned
@@ -41,12 +42,16 @@ class SqliteLog:
         if database.state("log_id") is None:
             database.set_state("log_id", signed(secrets.randbits(64)))
         self._log_id = unsigned(database.state("log_id") or 0)
-        with database.reading() as connection:
+        self.quarantine = Quarantine(database, settings.max_quarantine_bytes)
+        self._usage = self._measured()
+
+    def _measured(self) -> Usage:
+        with self._database.reading() as connection:
             records = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM log").fetchone()
             originals = connection.execute(
                 "SELECT coalesce(sum(size), 0) FROM frames WHERE kept = 1 AND position IS NOT NULL"
             ).fetchone()
-        self._usage = Usage(int(records[0]), int(records[1]), int(originals[0]))
+        return Usage(int(records[0]), int(records[1]), int(originals[0]))
 
     @property
     def log_id(self) -> int:
@@ -58,7 +63,7 @@ class SqliteLog:
         """Newest position ever appended."""
         with self._database.reading() as connection:
             newest = connection.execute("SELECT max(position) FROM log").fetchone()[0]
-            return max(newest or 0, self._trimmed())
+            return max(newest or 0, self._trimmed(), self.quarantine.last_position)
 
     @property
     def oldest_position(self) -> int:
@@ -132,7 +137,7 @@ class SqliteLog:
     ) -> LogPage:
         """Records after a position."""
         records: list[Record] = []
-        damaged: list[str] = []
+        damaged: dict[int, tuple[str, bool]] = {}
         with self._database.reading() as connection:
             last, trimmed = self.last_position, self._trimmed()
             if after < trimmed:
@@ -147,18 +152,52 @@ class SqliteLog:
                 (after, end, *[_json(devices)] * 2, *[_json(kinds)] * 2),
             )
             for row in cursor:
-                size = len(row[9] or b"")
+                size = len(row[9]) if isinstance(row[9], bytes) else 0
                 if len(records) >= limit or (records and total + size > max_bytes):
                     through = row[0] - 1
                     break
                 total += size
                 try:
-                    records.append(record_of(row[:8], row[8], row[9]))
+                    records.append(_whole(row))
                 except StoreCorruptError as error:
-                    damaged.append(str(error))
+                    damaged[row[0]] = str(error), columns_sound(row[:8], row[8])
                     records.append(Record.gap(self.log_id, row[0], row[0], str(error)))
             cursor.close()
-        return LogPage(tuple(records), through, through < last, tuple(damaged))
+            known = [
+                Record.gap(self.log_id, first, final, reason)
+                for first, final, reason in self.quarantine.gaps(after, through, limit)
+            ]
+            if known:
+                records = sorted([*records, *known], key=lambda record: record.position)
+                through = records[limit - 1].position if len(records) >= limit else through
+                del records[limit:]
+            for position, (sentence, sound) in damaged.items():
+                self._lose_record(position, sentence, sound)
+        sentences = tuple(sentence for sentence, _ in damaged.values())
+        return LogPage(tuple(records), through, through < last, sentences)
+
+    def _lose_record(self, position: int, reason: str, sound: bool) -> None:
+        """Put a record into quarantine; ``sound`` says that only its payload is damaged."""
+        if self.quarantine.take("log", "position", position, reason, columns_sound=sound):
+            self._usage = self._measured()
+
+    def lose_content(self, digest: bytes, reason: str) -> None:
+        """Put a damaged or missing file of content into quarantine, with the records that need it."""
+        with self._database.lock:
+            if not self.quarantine.take_file(digest, reason):
+                return
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "UPDATE frames SET kept = 0 "
+                    "WHERE digest = ? AND image IS NULL AND kept = 1 AND position IS NOT NULL",
+                    (digest,),
+                )
+                positions = connection.execute(
+                    "SELECT position FROM log WHERE digest = ? AND payload IS NULL", (digest,)
+                ).fetchall()
+            for (position,) in positions:
+                self._lose_record(position, f"the payload of record {position} is damaged: {reason}", True)
+            self._usage = self._measured()
 
     def has_record(self, kind: RecordKind, identity: FrameIdentity) -> bool:
         """Whether the log holds this record."""
@@ -249,6 +288,18 @@ class SqliteLog:
     def _discard(self, rows: Sequence[tuple[bytes, int]]) -> None:
         """Remove the files of content that rows held."""
         self._database.discard(digest for digest, size in rows if size > INLINE_LIMIT_BYTES)
+
+
+def _whole(row: tuple[Any, ...]) -> Record:
+    """The record of a row of ``LOG_COLUMNS``, checksum and payload.
+
+    Raises:
+        StoreCorruptError: It is damaged, or its payload is not where it belongs.
+    """
+    record = record_of(row[:8], row[8], row[9])
+    if record.payload is None and not record.large:
+        raise StoreCorruptError(f"the payload of record {record.position} is missing")
+    return record
 
 
 def _total(rows: Sequence[tuple[bytes, int]]) -> int:

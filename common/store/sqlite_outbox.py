@@ -11,6 +11,7 @@ from typing import Any
 from common.errors import StoreCorruptError, StoreFullError
 from common.frame import Frame, FrameIdentity, in_validation_block
 from common.store.content import ContentDatabase
+from common.store.quarantine import Quarantine, QuarantineState
 from common.store.records import INLINE_LIMIT_BYTES, OutboxState
 from common.store.rows import checksum, frame_facts, frame_of, json_text, marked, signed, unsigned
 from common.store.settings import EdgeStoreSettings
@@ -42,7 +43,13 @@ class SqliteOutbox:
             waiting, size = connection.execute(
                 "SELECT count(*), coalesce(sum(size), 0) FROM outbox WHERE state = 'waiting'"
             ).fetchone()
+        self.quarantine = Quarantine(database, settings.max_quarantine_bytes)
         self._outbox = OutboxState(recorded, waiting, size, recorded - waiting - refused, refused)
+
+    @property
+    def quarantined(self) -> QuarantineState:
+        """What was found damaged."""
+        return self.quarantine.state
 
     @property
     def epoch(self) -> int:
@@ -108,17 +115,20 @@ class SqliteOutbox:
                     (after,),
                 )
                 for *columns, check, image in cursor:
-                    if len(frames) >= limit or (frames and total + columns[5] > max_bytes):
+                    if len(frames) >= limit:
                         break
                     try:
                         frame = self._stored(tuple(columns), check, image)
                     except StoreCorruptError as error:
                         damaged.append((columns[0], str(error)))
                         continue
+                    if frames and total + len(frame.image) > max_bytes:
+                        break
                     frames.append(frame)
                     total += len(frame.image)
                 cursor.close()
             for number, sentence in damaged:
+                self.quarantine.take("outbox", "number", number, sentence, remove=False)
                 self.refuse(number, sentence)
         return frames
 

@@ -10,6 +10,7 @@ from typing import Any
 from common.errors import StoreCorruptError, StoreFullError
 from common.frame import Frame, FrameIdentity
 from common.store.content import ContentDatabase
+from common.store.quarantine import Quarantine
 from common.store.records import CommitOutcome, PendingFrame
 from common.store.rows import (
     checksum,
@@ -30,11 +31,15 @@ class SqliteUploads:
 
     Args:
         database: Of a fog, in its first transaction.
+        quarantine: Takes damaged frames.
         refusal: Told how many frames are to be records of the log, says why none more are taken in, if so.
     """
 
-    def __init__(self, database: ContentDatabase, refusal: Callable[[int], str | None]) -> None:
+    def __init__(
+        self, database: ContentDatabase, quarantine: Quarantine, refusal: Callable[[int], str | None]
+    ) -> None:
         self._database = database
+        self._damaged = quarantine
         self._refusal = refusal
         with database.reading() as connection:
             waiting = connection.execute("SELECT count(*) FROM frames WHERE position IS NULL")
@@ -94,16 +99,32 @@ class SqliteUploads:
                 "FROM frames WHERE position IS NULL AND arrival > ? ORDER BY arrival LIMIT ?",
                 (after, limit),
             ).fetchall()
-            return [self._pending(row) for row in rows]
+            return [item for row in rows if (item := self._pending(row)) is not None]
 
-    def _pending(self, row: tuple[Any, ...]) -> PendingFrame:
+    def _pending(self, row: tuple[Any, ...]) -> PendingFrame | None:
+        """The frame of a row; None when it is so damaged that nobody can tell which frame it was."""
         arrival, device, epoch, number, mark, digest, size, facts, check, image = row
-        identity = FrameIdentity(device, unsigned(epoch), unsigned(number))
         name = f"frame {number} of device {device}"
         try:
             if check != checksum(device, epoch, number, mark, digest, size, facts):
                 raise StoreCorruptError(f"{name} does not match its checksum")
             data = self._database.content(name, digest, image)
         except StoreCorruptError as error:
-            return PendingFrame(arrival, identity, None, str(error))
+            return self._lose_frame(arrival, (device, epoch, number), str(error))
+        identity = FrameIdentity(device, unsigned(epoch), unsigned(number))
         return PendingFrame(arrival, identity, frame_of(json.loads(facts), data, identity))
+
+    def _lose_frame(self, arrival: int, key: tuple[Any, Any, Any], reason: str) -> PendingFrame | None:
+        """Put a damaged frame into quarantine: itself, or a copy while its row is to end in a tombstone."""
+        row = self._database.connection.execute(
+            "SELECT arrival FROM frames WHERE device = ? AND epoch = ? AND number = ?", key
+        ).fetchone()
+        # The index is stored apart from the row: where both name the same frame it is that one.
+        known = row == (arrival,) and all(isinstance(part, int) for part in key[1:])
+        if not known:
+            if self._damaged.take("frames", "arrival", arrival, reason):
+                self._pending_count -= 1
+            return None
+        self._damaged.take("frames", "arrival", arrival, reason, remove=False)
+        identity = FrameIdentity(str(key[0]), unsigned(key[1]), unsigned(key[2]))
+        return PendingFrame(arrival, identity, None, reason)

@@ -78,7 +78,8 @@ class SqliteTrainingView(Closable):
                 (RecordKind.PACKET.value, position),
             )
             for row in cursor:
-                if len(packets) >= limit or (packets and total + row[7] > max_bytes):
+                size = row[7] if isinstance(row[7], int) else 0
+                if len(packets) >= limit or (packets and total + size > max_bytes):
                     break
                 try:
                     _, payload = self._whole(row[1:9], row[9], row[10])

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import StoreError
 from common.node.upkeep import Upkeep
+from common.store.quarantine import QuarantineState
 from common.store.retention import Retained, Usage
 
 
@@ -14,6 +15,7 @@ class Store:
 
     usage = Usage(3, 300, 0)
     full = "the log is full"
+    quarantined = QuarantineState(2, "record 7 does not match its checksum")
 
     def __init__(self, answers):
         self.answers = list(answers)
@@ -83,7 +85,9 @@ def test_it_tells_what_is_held_and_what_went(make):
     for _ in range(2):
         upkeep.tick(100.0)
         jobs.work()
-    assert upkeep.status() == {
+    status = upkeep.status()
+    assert status["quarantine"] == {"items": 2, "latest": "record 7 does not match its checksum"}
+    assert status["retention"] == {
         "records": 3,
         "record_bytes": 300,
         "full": "the log is full",
@@ -101,7 +105,7 @@ def test_what_fails_is_tried_again_and_logged_once(make, caplog):
             upkeep.tick(now)
             jobs.work()
     assert caplog.text.count("no disk") == 1
-    assert upkeep.status()["problem"] == "no disk"
+    assert upkeep.status()["retention"]["problem"] == "no disk"
     upkeep.tick(120.0)
     jobs.work()
-    assert upkeep.status()["problem"] == ""
+    assert upkeep.status()["retention"]["problem"] == ""
