@@ -33,10 +33,21 @@ Rgb = npt.NDArray[np.uint8]
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _ORIENTATION = 0x0112
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
-"""A JPEG marker that ends a scan: neither a stuffed byte nor a restart marker."""
+_MARKER = re.compile(rb"\xff++([^\x00\xd0-\xd7\xff])")
+"""A JPEG marker that ends a scan, after fill bytes: neither a stuffed byte nor a restart marker."""
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""The same to search for, without fill bytes: a long run of them would be walked again from each of them."""
 _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MAX_SEGMENTS = 2_000
+"""Marker segments of a JPEG, or chunks beside the pixels of a PNG: far more than any picture has, and few
+enough to be walked in a few milliseconds."""
+MAX_SCANS = 64
+"""Scans of a progressive JPEG, each of which costs as much time as a whole picture; cameras write 10."""
+MAX_CHUNKS = 100_000
+"""Chunks of a PNG: 32 MB of pixels in chunks of 8,192 bytes are 4,000."""
+_PIXEL_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILLER = b"\xd6\xb5\x6d\xab" * 64
 
 
@@ -88,6 +99,8 @@ def image_header(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHead
     if data.startswith(b"\xff\xd8"):
         width, height, _ = _walk_jpeg(data)
         _check_size(width, height, limits)
+    elif data.startswith(_PNG_SIGNATURE):
+        _walk_png(data)
     try:
         with warnings.catch_warnings():
             # Pillow's own bound is a warning; ours below is the one that counts.
@@ -239,7 +252,8 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, int]:
     """
     size: tuple[int, int] | None = None
     position = 2
-    while True:
+    scans = 0
+    for _ in range(MAX_SEGMENTS):
         marker = _MARKER.match(data, position)
         if marker is None:
             raise ImageError(_truncated(len(data), position))
@@ -262,10 +276,34 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, int]:
             size = width, height
         position += length
         if code == _START_OF_SCAN:
-            scan_end = _MARKER.search(data, position)
+            scans += 1
+            if scans > MAX_SCANS:
+                raise ImageError(f"the JPEG has more than {MAX_SCANS} scans; save it as a baseline JPEG")
+            scan_end = _SCAN_END.search(data, position)
             if scan_end is None:
                 raise ImageError(_truncated(len(data), len(data)))
             position = scan_end.start()
+    raise ImageError(f"the JPEG has more than {MAX_SEGMENTS:,} marker segments; save it anew")
+
+
+def _walk_png(data: bytes) -> None:
+    """Refuse a PNG of very many chunks; whatever else is wrong with it its decoder says.
+
+    Raises:
+        ImageError: Too many chunks.
+    """
+    position, others = len(_PNG_SIGNATURE), 0
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return
+        others += kind not in _PIXEL_CHUNKS
+        if others > MAX_SEGMENTS:
+            break
+    raise ImageError("the PNG has far more chunks than a picture needs; save it anew")
 
 
 def _truncated(size: int, position: int) -> str:

@@ -232,8 +232,8 @@ class StillSource(FrameSource):
             with path.open("rb") as file:
                 # One byte past the limit is enough for the header check to refuse the file.
                 data = file.read(limit + 1)
-        except OSError as error:
-            raise ImageError(f"cannot read the frame {path}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise ImageError(f"cannot read the frame {str(path)!r}: {_reason(error)}") from error
         try:
             header = image_header(data, self.options.limits)
         except ImageError as error:
@@ -260,8 +260,8 @@ def images_in(folder: Path) -> list[Path]:
             for path in folder.iterdir()
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
-    except OSError as error:
-        raise DatasetError(f"cannot list the frames in {folder}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot list the frames in {str(folder)!r}: {_reason(error)}") from error
     return sorted(found, key=lambda path: (natural_key(path.name), path.name))
 
 
@@ -276,10 +276,14 @@ def read_text(path: Path) -> str:
         if size > MAX_LABEL_BYTES:
             raise DatasetError(f"the label file {path} has {size:,} bytes, more than {MAX_LABEL_BYTES:,}")
         return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DatasetError(f"cannot read the label file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"the label file {path} is no UTF-8 text; save it as UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read the label file {str(path)!r}: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def make_box(x0: float, y0: float, x1: float, y1: float, name: str, where: str) -> Box:

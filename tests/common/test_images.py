@@ -1,5 +1,8 @@
+import contextlib
 import io
+import resource
 import struct
+import time
 import zlib
 
 import cv2
@@ -221,3 +224,86 @@ def test_only_rgb_arrays_are_encoded(shape):
 def test_quality_out_of_range_is_refused(photo):
     with pytest.raises(ImageError):
         encode_jpeg(photo, 0)
+
+
+# What costs time rather than memory
+
+
+def seconds(work):
+    since = time.perf_counter()
+    work()
+    return time.perf_counter() - since
+
+
+def refused_quickly(data, sentence):
+    def attempt():
+        with pytest.raises(ImageError, match=sentence):
+            image_header(data, ImageLimits(max_bytes=64_000_000))
+        with pytest.raises(ImageError, match=sentence):
+            decode_image(data, ImageLimits(max_bytes=64_000_000))
+
+    assert seconds(attempt) < 1.0
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(photo):
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode_image(data).shape == photo.shape, "a progressive JPEG as cameras write it"
+    refused_quickly(data[:-2] + last * 500 + b"\xff\xd9", "more than 64 scans")
+
+
+def test_a_jpeg_of_millions_of_segments_is_refused_at_once(photo):
+    data = encode_jpeg(photo)
+    refused_quickly(data[:2] + b"\xff\xfe\x00\x02" * 4_000_000 + data[2:], "marker segments")
+
+
+@pytest.mark.parametrize("tail", [b"\x00", b"\xd0", b""])
+def test_a_scan_of_millions_of_fill_bytes_is_walked_once(photo, tail):
+    data = encode_jpeg(photo)
+    start = data.index(b"\xff\xda") + 14
+
+    def attempt():
+        with contextlib.suppress(ImageError):
+            image_header(data[:start] + b"\xff" * 8_000_000 + tail + data[start:])
+
+    assert seconds(attempt) < 1.0
+
+
+def test_a_jpeg_with_a_large_colour_profile_is_taken(photo):
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", icc_profile=bytes(3_000_000))
+    assert decode_image(file.getvalue()).shape == photo.shape
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"IDAT"])
+def test_a_png_of_very_many_chunks_is_refused_at_once(photo, kind):
+    data = encode_png(photo)
+    chunk = struct.pack(">I", 0) + kind + struct.pack(">I", zlib.crc32(kind))
+    refused_quickly(data[:33] + chunk * 1_000_000 + data[33:], "far more chunks")
+
+
+def test_a_png_whose_text_unpacks_to_gigabytes_stays_small(photo):
+    data = encode_png(photo)
+    body = b"zTXt" + b"k\0\0" + zlib.compress(bytes(200_000_000), 9)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for work in (image_header, decode_image):
+        with contextlib.suppress(ImageError):
+            work(data[:33] + chunk + data[33:])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
+
+
+def test_pixels_of_16_bit_become_8(photo):
+    wide = Image.fromarray(photo[..., 0].astype(np.uint16) * 257)
+    file = io.BytesIO()
+    wide.save(file, "PNG")
+    assert (decode_image(file.getvalue())[..., 0] == photo[..., 0]).all()
+
+
+def test_cmyk_is_decoded_as_opencv_does(photo):
+    file = io.BytesIO()
+    Image.fromarray(photo).convert("CMYK").save(file, "JPEG", quality=95)
+    difference = decode_image(file.getvalue()).astype(int) - photo
+    assert abs(difference).mean() < 12
