@@ -39,10 +39,7 @@ def show_frame(out: Tensor, image: Tensor, sampling: Sampling, piece: int) -> No
         axes = [axis + 1 for axis, place in ((0, (1, 1)), (1, (0, 0))) if float(scaling[place]) < 0]
         target.copy_(shown.flip(axes) if axes else shown)
         return
-    points, inside, (down, across) = _points(sampling, piece, (x0, y0, x1, y1))
-    height, width = image.shape[1:]
-    limits = torch.tensor([width, height], dtype=torch.float64, device=image.device)
-    grid = (points * 2 / limits - 1).float()
+    grid, inside, (down, across) = _grid(sampling, piece, (x0, y0, x1, y1))
     read = F.grid_sample(image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
     if down * across > 1:
         read = F.avg_pool2d(read, (down, across))
@@ -59,30 +56,35 @@ def _fills(sampling: Sampling, piece: int, frame: Tensor, window: tuple[int, int
     return bool(((ends.sort(0).values.flatten() - frame).abs() < EDGE).all())
 
 
-def _points(
+def _grid(
     sampling: Sampling, piece: int, window: tuple[int, int, int, int]
 ) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
     """Where the pixels of a window are read.
 
     Returns:
-        (h * down, w * across, 2) float64 points; which pixels (h, w) show the piece at their centres, None
-        for all; and how many points a pixel has down and across.
+        (h * down, w * across, 2) float32 places, -1 to 1 across the frame; which pixels (h, w) show the piece
+        at their centres, None for all; and how many places a pixel has down and across.
     """
     x0, y0, x1, y1 = window
     matrix = sampling.maps[piece]
+    height, width = sampling.coded[piece].tolist()
     middle = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, 1.0], dtype=torch.float64, device=matrix.device)
     depth = (matrix[2] @ middle).abs().clamp_min(EDGE)
     steps = (matrix[:2, :2] / depth).norm(dim=0).tolist()
-    across, down = (
-        min(max(1, math.ceil(step - EDGE)), max(sampling.coded[piece].tolist())) for step in steps
-    )
-    points = _seen(matrix, _centres(x0, x1, across, matrix), _centres(y0, y1, down, matrix))[0]
+    across, down = (min(max(1, math.ceil(step - EDGE)), max(height, width)) for step in steps)
+    x, y = _centres(x0, x1, across, matrix), _centres(y0, y1, down, matrix)
     if bool(sampling.straight[piece]):
-        return points, None, (down, across)
+        u = (x * matrix[0, 0] + matrix[0, 2]) * 2 / width - 1
+        v = (y * matrix[1, 1] + matrix[1, 2]) * 2 / height - 1
+        grid = torch.empty(len(v), len(u), 2, device=matrix.device)
+        grid[..., 0], grid[..., 1] = u, v[:, None]
+        return grid, None, (down, across)
+    limits = matrix.new_tensor([width, height])
+    grid = (_seen(matrix, x, y)[0] * 2 / limits - 1).float()
     centres, ahead = _seen(matrix, _centres(x0, x1, 1, matrix), _centres(y0, y1, 1, matrix))
     clip = sampling.clips[piece]
     inside = ((centres >= clip[:2] - EDGE) & (centres < clip[2:] - EDGE)).all(2) & ahead
-    return points, inside, (down, across)
+    return grid, inside, (down, across)
 
 
 def _centres(first: int, last: int, parts: int, like: Tensor) -> Tensor:

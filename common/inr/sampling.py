@@ -137,6 +137,26 @@ class Sampling:
         empty = (shown[:, 2:] <= shown[:, :2]).any(1, keepdim=True)
         return torch.cat([low, torch.where(empty, low, high)], 1).long()
 
+    def reads(self) -> Tensor:
+        """The part of its frame that each piece shows, with a pixel around it for interpolation.
+
+        Returns:
+            (P, 4) int64 x0, y0, x1, y1, half-open, inside the frame; of zero size where nothing shows.
+        """
+        pieces = torch.arange(len(self), device=self.maps.device)
+        frames = whole_frames(self.coded)
+        windows = self.windows(pieces, frames).double()
+        empty = (windows[:, 2:] <= windows[:, :2]).any(1, keepdim=True)
+        corners = windows[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2)
+        corners = torch.cat([corners, torch.ones_like(corners[:, :, :1])], 2)
+        points = corners @ self.maps.transpose(1, 2)
+        depth = points[:, :, 2:]
+        points = points[:, :, :2] / depth.clamp_min(HORIZON)
+        around = torch.cat([(points.amin(1) - 1).floor(), (points.amax(1) + 1).ceil()], 1)
+        around = around.maximum(frames[:, [0, 1, 0, 1]]).minimum(frames[:, [2, 3, 2, 3]])
+        around = torch.where((depth <= HORIZON).any(1), frames, around)
+        return torch.where(empty, 0.0, around).long()
+
     def pixels(self, pieces: Tensor, regions: Tensor) -> Iterator[PixelRun]:
         """The output pixels whose centres show a region, run by run, with the points that they show.
 

@@ -18,7 +18,11 @@ from common.learning.resident import RASTER, ResidentStore
 from common.learning.view_maps import ViewMaps, view_maps
 from common.learning.views import View, plain_view
 
-__all__ = ["TrainingBatch", "ViewDecoder", "batch_of", "decode_batch", "decode_views"]
+__all__ = ["TrainingBatch", "ViewDecoder", "batch_of", "decode_batch", "decode_views", "sample_frames"]
+
+
+PART = 0.75
+"""If less than this share of a frame is shown, only that part of it is decoded."""
 
 
 class TrainingBatch(TypedDict):
@@ -102,7 +106,7 @@ def decode_views(
     """
     rows = store.frame_rows(torch.tensor([number for view in views for number in view.frames]))
     maps = view_maps(views, rows[:, 6:], imgsz)
-    pixels = _pixels(store, rows, maps.sampling.finer(supersample), chunk)
+    pixels = sample_frames(store, rows, maps.sampling.finer(supersample), chunk)
     if supersample > 1:
         # Clamp first: what is averaged is what would be shown.
         pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)
@@ -149,19 +153,43 @@ def _jittered(pixels: Tensor, gains: Tensor) -> Tensor:
     return pixels
 
 
-def _pixels(store: ResidentStore, rows: Tensor, sampling: Sampling, chunk: int | None) -> Tensor:
-    """(B, 3, height, width) float32 RGB, not clamped."""
+def sample_frames(store: ResidentStore, rows: Tensor, sampling: Sampling, chunk: int | None = None) -> Tensor:
+    """Decode pieces of frames.
+
+    Args:
+        store: Where the frames are resident.
+        rows: (P, 8) index rows of the frame of each piece (:meth:`ResidentStore.frame_rows`).
+        sampling: What is shown where, host memory.
+        chunk: As in :func:`common.inr.compose.compose`.
+
+    Returns:
+        (B, 3, height, width) float32 RGB, not clamped, on the store's device.
+    """
     raster = rows[:, 0] == RASTER
     vectors = (~raster).nonzero()[:, 0]
     out = _vector_pixels(store, rows[vectors], sampling.select(vectors).to(store.device), chunk)
     if bool(raster.any()):
-        placed = sampling.to(store.device)
-        numbers, which = rows[raster, 1].unique(return_inverse=True)
         pieces = raster.nonzero()[:, 0]
-        for place, image in store.rasters.images(numbers.tolist()):
-            for piece in pieces[which == place].tolist():
-                show_frame(out, image, placed, piece)
+        _show_rasters(store, out, rows[pieces, 1], sampling.select(pieces).to(store.device))
     return out
+
+
+def _show_rasters(store: ResidentStore, out: Tensor, numbers: Tensor, sampling: Sampling) -> None:
+    """Show pieces of frames of ``numbers`` (P,) that are composed at their coded size."""
+    reads = sampling.reads()
+    sides = reads[:, 2:] - reads[:, :2]
+    shares = (sides.prod(1) / sampling.coded.prod(1)).cpu()
+    # A GPU decodes whole frames together; a part at a time would leave most of it idle.
+    whole = shares > (PART if store.device.type == "cpu" else 0.0)
+    for piece in ((shares > 0) & ~whole).nonzero()[:, 0].tolist():
+        x0, y0, x1, y1 = reads[piece].tolist()
+        show_frame(out, store.rasters.part(int(numbers[piece]), (x0, y0, x1, y1)), sampling, piece)
+    pieces = whole.nonzero()[:, 0]
+    if len(pieces):
+        wanted, which = numbers[pieces].unique(return_inverse=True)
+        for place, image in store.rasters.images(wanted.tolist()):
+            for piece in pieces[which == place].tolist():
+                show_frame(out, image, sampling, piece)
 
 
 def _vector_pixels(store: ResidentStore, rows: Tensor, sampling: Sampling, chunk: int | None) -> Tensor:

@@ -15,9 +15,9 @@ from common.inr.raster import file_pixels, from_keyframe, lay_patches
 from common.inr.vector import network_residual
 from common.pyramid.model import PyramidModel
 from common.pyramid.sparse import SparseGrids
-from common.pyramid.synthesis import pixels_of_sparse
+from common.pyramid.synthesis import pixels_of_sparse, pixels_of_window
 
-__all__ = ["Layer", "RasterFrame", "ResidentContent", "ResidentPyramid", "render_frames"]
+__all__ = ["Layer", "RasterFrame", "ResidentContent", "ResidentPyramid", "render_frames", "render_part"]
 
 LAYER_BYTES = 1024
 """Host memory of a layer beside its data: the objects that hold it, and a tensor's own."""
@@ -112,6 +112,35 @@ class RasterFrame:
             motion = self.reference.motion
             total += LAYER_BYTES + (motion.vectors.nbytes if motion is not None else 0)
         return total
+
+
+def render_part(frame: RasterFrame, window: Region, device: torch.device) -> Tensor:
+    """Part of a frame; the pixels of :func:`render_frames`, but for rounding.
+
+    Args:
+        frame: Of any kind; only that part of a pyramid of its own is decoded, all else as a whole.
+        window: Part that is wanted, of positive size.
+        device: Where its data lie.
+
+    Returns:
+        (3, height, width) float32 RGB of the whole size; pixels outside of ``window`` mean nothing.
+    """
+    content = frame.background.content
+    if frame.reference is not None or not isinstance(content, ResidentPyramid):
+        return render_frames([frame], device)[0]
+    x0, y0, x1, y1 = window
+    image = torch.zeros(3, frame.height, frame.width, device=device)
+    part = pixels_of_window(content.grids, content.model, content.step, frame.background.residual, window)
+    image[:, y0:y1, x0:x1] = part + 0.5  # a picture stands on grey 0.5
+    near = [
+        (region, layer)
+        for region, layer in frame.patches
+        if region[0] < x1 and region[2] > x0 and region[1] < y1 and region[3] > y0
+    ]
+    decoded = _decode({id(layer): layer for _, layer in near}, device)
+    pixels = [decoded[id(layer)] for _, layer in near]
+    replaces = [not layer.residual for _, layer in near]
+    return lay_patches(image, [region for region, _ in near], replaces, pixels.__getitem__)
 
 
 def render_frames(frames: Sequence[RasterFrame], device: torch.device) -> list[Tensor]:

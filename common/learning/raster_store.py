@@ -25,6 +25,7 @@ from common.learning.raster_frame import (
     ResidentContent,
     ResidentPyramid,
     render_frames,
+    render_part,
 )
 from common.pyramid.decoder import decode_sparse
 
@@ -129,6 +130,10 @@ class RasterStore:
             if not self._users[key]:
                 del self._users[key]
                 self._bytes -= frame.background.nbytes
+
+    def part(self, number: int, window: Region) -> Tensor:
+        """Part of a frame; see :func:`common.learning.raster_frame.render_part`."""
+        return render_part(self._frames[number - self.first], window, self.device)
 
     def images(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Pixels of frames by number, several at a time.

@@ -13,9 +13,16 @@ from torch import Tensor
 from common.pyramid.grids import Grids, Integers, region_size
 from common.pyramid.model import Floats, PyramidModel
 from common.pyramid.sparse import SparseGrids, grid_views, scatter, sparse_grids
-from common.pyramid.wavelet import COLOURS, from_colours, grid_sizes, synthesise
+from common.pyramid.wavelet import COLOURS, from_colours, grid_sizes, synthesise, synthesise_window
 
-__all__ = ["apply_filter", "filter_inputs", "pixels_of_grids", "pixels_of_sparse", "reconstruct"]
+__all__ = [
+    "apply_filter",
+    "filter_inputs",
+    "pixels_of_grids",
+    "pixels_of_sparse",
+    "pixels_of_window",
+    "reconstruct",
+]
 
 GREYS = 255.0
 _CELL = 2
@@ -86,6 +93,42 @@ def pixels_of_sparse(
         layers = _filter_layers(model, values.device)
         pixels = torch.stack([apply_filter(x, step, layers) for x, step in zip(pixels, steps, strict=True)])
     return pixels / GREYS
+
+
+def pixels_of_window(
+    grids: SparseGrids,
+    model: PyramidModel,
+    step: float,
+    residual: bool,
+    window: tuple[int, int, int, int],
+) -> Tensor:
+    """Part of the picture of :func:`pixels_of_sparse`, but for rounding; little but that part is computed.
+
+    Args:
+        grids: Of one region.
+        model: As there.
+        step: Of the quantizer, grey levels.
+        residual: As there.
+        window: x0, y0, x1, y1, half-open, inside the region.
+
+    Returns:
+        (3, y1 - y0, x1 - x0) float32.
+    """
+    height, width = grids.height, grids.width
+    values, places = scatter([grids])
+    exact = torch.tensor([step], device=values.device)
+    _reconstruct_places(values, places, exact, model.centres[int(residual)], height, width)
+    low, details = grid_views(values.view(1, -1), height, width)
+    filtered = not residual and bool(model.filter)
+    x0, y0, x1, y1 = window
+    # What the filter looks at, from an even place on: it sees cells of 2 x 2 pixels.
+    reach = _CELL * (len(model.filter) + _AROUND // 2) if filtered else 0
+    left, top = ((max(0, first - reach) // _CELL) * _CELL for first in (x0, y0))
+    right, bottom = min(width, x1 + reach + _CELL), min(height, y1 + reach + _CELL)
+    pixels = from_colours(synthesise_window(low, details, (left, top, right, bottom)))[0]
+    if filtered:
+        pixels = apply_filter(pixels, step, _filter_layers(model, values.device))
+    return pixels[:, y0 - top : y1 - top, x0 - left : x1 - left] / GREYS
 
 
 def _reconstruct_places(

@@ -13,7 +13,16 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["COLOURS", "ORIENTATIONS", "analyse", "from_colours", "grid_sizes", "levels_for", "synthesise"]
+__all__ = [
+    "COLOURS",
+    "ORIENTATIONS",
+    "analyse",
+    "from_colours",
+    "grid_sizes",
+    "levels_for",
+    "synthesise",
+    "synthesise_window",
+]
 
 COLOURS = 3
 """Luma and two colour differences, orthonormal."""
@@ -25,6 +34,8 @@ _SMALLEST = 8
 # The lifting steps of CDF 9/7: predict, update, predict, update, and the gain of the low-pass branch.
 _STEPS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 _GAIN = 1.230174104914001
+_REACH = 4
+"""Half-size samples beyond its own that a part of a picture depends on, or one more."""
 _R2, _R3, _R6 = math.sqrt(2), math.sqrt(3), math.sqrt(6)
 _COLOUR_ROWS = ((1 / _R3, 1 / _R3, 1 / _R3), (1 / _R2, 0.0, -1 / _R2), (-1 / _R6, 2 / _R6, -1 / _R6))
 
@@ -76,6 +87,42 @@ def analyse(planes: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]
         across, both = _split(across, -2)
         details.append((across, down, both))
     return planes, details
+
+
+def synthesise_window(
+    low: Tensor, details: list[tuple[Tensor, Tensor, Tensor]], window: tuple[int, int, int, int]
+) -> Tensor:
+    """Part of what :func:`synthesise` gives, with the same bits; little but that part is computed.
+
+    Args:
+        low: The coarsest grid.
+        details: Detail grids, finest first.
+        window: x0, y0, x1, y1, half-open, inside the picture.
+
+    Returns:
+        (..., y1 - y0, x1 - x0).
+    """
+    x0, y0, x1, y1 = window
+    parts = [((y0, y1), (x0, x1))]
+    for across, down, _ in details:
+        rows, columns = (
+            (max(0, first // 2 - _REACH), min(length, -(-last // 2) + _REACH))
+            for (first, last), length in zip(parts[-1], (across.shape[-2], down.shape[-1]), strict=True)
+        )
+        parts.append((rows, columns))
+    low = _part(low, *parts[-1])
+    for level in reversed(range(len(details))):
+        rows, columns = parts[level + 1]
+        across, down, both = (_part(grid, rows, columns) for grid in details[level])
+        low = _join(_join(low, down, -2), _join(across, both, -2), -1)
+        (top, bottom), (left, right) = parts[level]
+        first_row, first_column = 2 * rows[0], 2 * columns[0]
+        low = _part(low, (top - first_row, bottom - first_row), (left - first_column, right - first_column))
+    return low
+
+
+def _part(grid: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    return grid[..., rows[0] : rows[1], columns[0] : columns[1]]
 
 
 def synthesise(low: Tensor, details: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:

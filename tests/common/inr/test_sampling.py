@@ -164,3 +164,19 @@ def test_what_lies_behind_the_viewer_is_grey():
     image = compose_samples(sampling_of([behind]), [BackgroundPart(stack(1), torch.tensor([0]))])[0]
     assert torch.equal(image[:, :, 10:], torch.full((3, 40, 46), 114 / 255))
     assert (image[:, :, 0] != 114 / 255).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    angle=st.floats(-math.pi, math.pi),
+    scale=st.floats(0.4, 2.5),
+    shift=st.tuples(st.floats(-40, 40), st.floats(-40, 40)),
+)
+def test_what_a_piece_reads_of_its_frame_holds_every_point_that_it_shows(angle, scale, shift):
+    sampling = sampling_of([turned(angle, scale, shift)])
+    x0, y0, x1, y1 = sampling.reads()[0].tolist()
+    assert 0 <= x0 <= x1 <= 64
+    assert 0 <= y0 <= y1 <= 48
+    for run in sampling.pixels(torch.tensor([0]), whole_frames(sampling.coded)):
+        assert ((run.points >= torch.tensor([x0, y0])) & (run.points <= torch.tensor([x1, y1]))).all()
+        assert x1 > x0 or not len(run.points)
