@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from common.inr.compose import BackgroundPart, ObjectPart, PixelTiles, Placed, add_residuals, paint
+from common.inr.fused import fused_samples, is_fusible
 from common.inr.sampling import PixelRun, Sampling, whole_frames
 from common.inr.tiles import TILE, Regions, tile_runs
 
-__all__ = ["compose_samples"]
+__all__ = ["compose_samples", "stacked_samples"]
 
 
 def compose_samples(
@@ -22,17 +23,32 @@ def compose_samples(
     objects: Sequence[ObjectPart] = (),
     chunk: int | None = None,
 ) -> Tensor:
-    """Decode pieces of frames; for a plain letterbox the pixels of :func:`common.inr.compose.compose`.
+    """Decode pieces of frames, by the fused kernel where it can (:mod:`common.inr.fused`), else as stacks.
+
+    As stacks, a plain letterbox has the pixels of :func:`common.inr.compose.compose`.
 
     Args:
         sampling: What is shown where.
         backgrounds: Networks; ``frames`` are *pieces*.
         objects: What is added inside boxes; ``frames`` are *pieces*.
-        chunk: Tiles evaluated at a time; by default :func:`common.inr.tiles.run_tiles`.
+        chunk: Tiles evaluated at a time; by default :func:`common.inr.tiles.run_tiles`. Not for the kernel,
+            which needs no memory beside its output.
 
     Returns:
-        (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk.
+        (B, 3, height, width) float32 RGB, *not* clamped; the same bits for any batch or chunk on one path.
     """
+    if is_fusible(sampling, backgrounds, objects):
+        return fused_samples(sampling, backgrounds, objects)
+    return stacked_samples(sampling, backgrounds, objects, chunk)
+
+
+def stacked_samples(
+    sampling: Sampling,
+    backgrounds: Sequence[BackgroundPart],
+    objects: Sequence[ObjectPart] = (),
+    chunk: int | None = None,
+) -> Tensor:
+    """:func:`compose_samples` on any device: one batched product a layer and size."""
     device = sampling.maps.device
     out = torch.full((sampling.count * sampling.height * sampling.width, 3), sampling.fill, device=device)
     for part in backgrounds:

@@ -12,6 +12,8 @@ from common.bitstream.packet import Network, ObjectPatch, Packet, Region
 from common.errors import PacketFormatError
 from common.inr.compose import BackgroundPart, Canvas, ObjectPart, compose
 from common.inr.groups import NetworkGroup, group_key
+from common.inr.sampled import compose_samples
+from common.inr.sampling import Sampling
 from common.inr.siren import SirenStack
 
 __all__ = [
@@ -56,7 +58,8 @@ def compose_networks(
         for group in _grouped(found)
     ]
     parts = _object_parts(packets, device) if objects else []
-    return compose(Canvas.full(*size, coded), backgrounds, parts, chunk)
+    content = torch.tensor([[0, 0, *size]], device=device).expand(len(packets), -1)
+    return compose_samples(Sampling.letterbox(*size, coded, content), backgrounds, parts, chunk)
 
 
 def network_residual(group: NetworkGroup, scale: float, height: int, width: int) -> Tensor:
