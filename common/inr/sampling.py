@@ -215,6 +215,13 @@ class Sampling:
         turned = self.maps[:, [0, 1, 2, 2], [1, 0, 0, 1]]
         return ~(turned != 0).any(1)
 
+    @property
+    def halved(self) -> Tensor:
+        """(P,) bool: an output pixel is at least two coded pixels wide and high; False in perspective."""
+        last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device=self.maps.device)
+        steps: Tensor = self.maps[:, :2, :2].square().sum(1).sqrt()
+        return (steps >= 2 - EDGE).all(1) & (self.maps[:, 2] == last).all(1)
+
     def shown(self, pieces: Tensor, regions: Tensor) -> Tensor:
         """``regions`` (R, 4) cut off at the clips of their pieces; no positive size where nothing is left."""
         clips = self.clips[pieces]

@@ -114,23 +114,26 @@ class RasterFrame:
         return total
 
 
-def render_part(frame: RasterFrame, window: Region, device: torch.device) -> Tensor:
+def render_part(frame: RasterFrame, window: Region, device: torch.device, filtered: bool = True) -> Tensor:
     """Part of a frame; the pixels of :func:`render_frames`, but for rounding.
 
     Args:
         frame: Of any kind; only that part of a pyramid of its own is decoded, all else as a whole.
         window: Part that is wanted, of positive size.
         device: Where its data lie.
+        filtered: As in :func:`render_frames`.
 
     Returns:
         (3, height, width) float32 RGB of the whole size; pixels outside of ``window`` mean nothing.
     """
     content = frame.background.content
     if frame.reference is not None or not isinstance(content, ResidentPyramid):
-        return render_frames([frame], device)[0]
+        return render_frames([frame], device, filtered)[0]
     x0, y0, x1, y1 = window
     image = torch.zeros(3, frame.height, frame.width, device=device)
-    part = pixels_of_window(content.grids, content.model, content.step, frame.background.residual, window)
+    part = pixels_of_window(
+        content.grids, content.model, content.step, frame.background.residual, window, filtered
+    )
     image[:, y0:y1, x0:x1] = part + 0.5  # a picture stands on grey 0.5
     near = [
         (region, layer)
@@ -143,18 +146,19 @@ def render_part(frame: RasterFrame, window: Region, device: torch.device) -> Ten
     return lay_patches(image, [region for region, _ in near], replaces, pixels.__getitem__)
 
 
-def render_frames(frames: Sequence[RasterFrame], device: torch.device) -> list[Tensor]:
+def render_frames(frames: Sequence[RasterFrame], device: torch.device, filtered: bool = True) -> list[Tensor]:
     """The pixels of frames, each the same alone and among others.
 
     Args:
         frames: Pyramids of one size among them are decoded together.
         device: Where their data lie.
+        filtered: False leaves the filter of pyramids out, for frames that are shrunk.
 
     Returns:
         (3, height, width) float32 RGB of each, not clamped; :func:`common.inr.raster.raster_image` of their
         packets gives the same.
     """
-    pixels = _decode({id(layer): layer for frame in frames for layer in frame.layers}, device)
+    pixels = _decode({id(layer): layer for frame in frames for layer in frame.layers}, device, filtered)
     images = []
     for frame in frames:
         below = pixels[id(frame.background)]
@@ -169,7 +173,7 @@ def render_frames(frames: Sequence[RasterFrame], device: torch.device) -> list[T
     return images
 
 
-def _decode(layers: dict[int, Layer], device: torch.device) -> dict[int, Tensor]:
+def _decode(layers: dict[int, Layer], device: torch.device, filtered: bool = True) -> dict[int, Tensor]:
     """Pixels (3, h, w) of layers, by their ids."""
     groups: dict[tuple[object, ...], list[Layer]] = {}
     for layer in layers.values():
@@ -180,7 +184,7 @@ def _decode(layers: dict[int, Layer], device: torch.device) -> dict[int, Tensor]
         if pyramids:
             first, residual = pyramids[0], group[0].residual
             steps = [pyramid.step for pyramid in pyramids]
-            found = pixels_of_sparse([p.grids for p in pyramids], first.model, steps, residual)
+            found = pixels_of_sparse([p.grids for p in pyramids], first.model, steps, residual, filtered)
             # A picture stands on grey 0.5.
             decoded |= zip(map(id, group), found if residual else found + 0.5, strict=True)
         else:

@@ -131,12 +131,16 @@ class RasterStore:
                 del self._users[key]
                 self._bytes -= frame.background.nbytes
 
-    def part(self, number: int, window: Region) -> Tensor:
+    def part(self, number: int, window: Region, filtered: bool = True) -> Tensor:
         """Part of a frame; see :func:`common.learning.raster_frame.render_part`."""
-        return render_part(self._frames[number - self.first], window, self.device)
+        return render_part(self._frames[number - self.first], window, self.device, filtered)
 
-    def images(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    def images(self, numbers: Sequence[int], filtered: bool = True) -> Iterator[tuple[int, Tensor]]:
         """Pixels of frames by number, several at a time.
+
+        Args:
+            numbers: Any.
+            filtered: As in :func:`common.learning.raster_frame.render_frames`.
 
         Yields:
             Place in ``numbers``, and the frame: (3, height, width) float32 RGB, not clamped.
@@ -147,10 +151,10 @@ class RasterStore:
         for place, number in enumerate(numbers):
             frame = self._frames[number - self.first]
             if run and _pixels([*run, frame]) > limit:
-                yield from enumerate(render_frames(run, self.device), start)
+                yield from enumerate(render_frames(run, self.device, filtered), start)
                 run, start = [], place
             run.append(frame)
-        yield from enumerate(render_frames(run, self.device), start)
+        yield from enumerate(render_frames(run, self.device, filtered), start)
 
     def _background(self, content: Background, height: int, width: int) -> Layer:
         key = hashlib.sha256(_payload(content) + bytes(f"{width}x{height}", "ascii")).digest()

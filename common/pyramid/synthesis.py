@@ -77,7 +77,8 @@ def pixels_of_sparse(
         model: That they were made for.
         steps: Of their quantizers, grey levels.
         residual: Whether they are corrections; only pictures are filtered.
-        filtered: False leaves the filter out: what an encoder wants to know, not what a packet shows.
+        filtered: False leaves the filter out: what an encoder wants to know, and enough for a picture that is
+            shrunk (docs/decoding.md), but not what a packet shows.
 
     Returns:
         (B, 3, H, W) float32 in units of [0, 1] RGB; a picture stands on 0 for grey 0.5.
@@ -101,6 +102,7 @@ def pixels_of_window(
     step: float,
     residual: bool,
     window: tuple[int, int, int, int],
+    filtered: bool = True,
 ) -> Tensor:
     """Part of the picture of :func:`pixels_of_sparse`, but for rounding; little but that part is computed.
 
@@ -110,6 +112,7 @@ def pixels_of_window(
         step: Of the quantizer, grey levels.
         residual: As there.
         window: x0, y0, x1, y1, half-open, inside the region.
+        filtered: As there.
 
     Returns:
         (3, y1 - y0, x1 - x0) float32.
@@ -119,7 +122,7 @@ def pixels_of_window(
     exact = torch.tensor([step], device=values.device)
     _reconstruct_places(values, places, exact, model.centres[int(residual)], height, width)
     low, details = grid_views(values.view(1, -1), height, width)
-    filtered = not residual and bool(model.filter)
+    filtered = filtered and not residual and bool(model.filter)
     x0, y0, x1, y1 = window
     # What the filter looks at, from an even place on: it sees cells of 2 x 2 pixels.
     reach = _CELL * (len(model.filter) + _AROUND // 2) if filtered else 0

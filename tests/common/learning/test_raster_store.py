@@ -10,7 +10,7 @@ import torch
 
 from common.bitstream import Pyramid
 from common.inr.compose import to_bytes
-from common.inr.decode import compose_packets
+from common.inr.decode import compose_packets, resize
 from common.learning.batches import decode_batch
 from common.learning.letterbox import FILL, letterbox_content
 from common.learning.raster_frame import RasterFrame, render_frames
@@ -102,14 +102,28 @@ def test_keyframes_count_towards_what_is_decoded_at_a_time(monkeypatch):
         store.append(store.prepare(reference_packet(digest, seed, turned=True, boxes=()), {digest: keyframe}))
     runs = []
 
-    def counted(frames, device):
+    def counted(frames, device, filtered):
         runs.append(len(frames))
-        return render_frames(frames, device)
+        return render_frames(frames, device, filtered)
 
     monkeypatch.setattr("common.learning.raster_store.render_frames", counted)
     monkeypatch.setattr("common.learning.raster_store.CPU_PIXELS", 2 * 48 * 32 + 96 * 64)
     assert [place for place, _ in store.images(range(6))] == list(range(6))
     assert runs == [2, 2, 2]
+
+
+def test_a_halved_pyramid_is_decoded_without_its_filter():
+    store = make_store()
+    store.add([pyramid_packet(3, width=256, height=256, boxes=())])
+    frame = torch.tensor([0])
+    kept, left_out = (next(store.rasters.images([0], filtered))[1] for filtered in (True, False))
+    assert not torch.equal(kept, left_out)
+    assert torch.equal(decode_batch(store, frame, 256)["img"][0], to_bytes(kept))
+    assert torch.equal(decode_batch(store, frame, 160)["img"][0], to_bytes(resize(kept, (160, 160))))
+    halved = decode_batch(store, frame, 128)["img"][0]
+    assert torch.equal(halved, to_bytes(resize(left_out, (128, 128))))
+    error = (halved.double() - to_bytes(resize(kept, (128, 128))).double()).square().mean()
+    assert 10 * torch.log10(255**2 / error) > 42, "what the filter does is averaged away"
 
 
 def test_networks_that_would_take_minutes_are_left_out_and_named():
