@@ -10,7 +10,7 @@ from typing import Any
 from common.cli import build_parser, run_command
 from common.node.commands import add_keygen, add_status
 from common.node.exit_codes import exit_code_help
-from fog_node import allow_command, encode_command, serve_command
+from fog_node import allow_command, backup_command, encode_command, serve_command
 
 __all__ = ["main"]
 
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_keygen(subparsers)
     allow_command.add_parser(subparsers)
     add_status(subparsers, "configs/fog.yaml", _status)
+    backup_command.add_parsers(subparsers)
     return run_command(parser, argv)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import StoreCorruptError, StoreError, StoreFullError
 
-__all__ = ["BlobFolder"]
+__all__ = ["BlobFolder", "sync_folder"]
 
 READ_BYTES = 1 << 20
 """Memory used to hash a file."""
@@ -34,6 +34,11 @@ class BlobFolder:
         self._folder = folder
         self._incoming = folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder
 
     @property
     def incoming(self) -> Path:
@@ -166,9 +171,9 @@ class BlobFolder:
         target = self.path(digest)
         if not target.parent.is_dir():
             target.parent.mkdir(exist_ok=True)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         source.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
 
 def _hash(path: Path) -> bytes:
@@ -179,7 +184,8 @@ def _hash(path: Path) -> bytes:
     return state.digest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

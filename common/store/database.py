@@ -16,7 +16,7 @@ from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
 from common.store.settings import StoreSettings
 
-__all__ = ["DATABASE_NAME", "Database"]
+__all__ = ["DATABASE_NAME", "Database", "lock_folder", "store_error"]
 
 DATABASE_NAME = "store.sqlite3"
 """File name inside the store's folder."""
@@ -68,7 +68,7 @@ class Database:
             if settings is not None:
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
-                    self._lock_file = _lock(folder)
+                    self._lock_file = lock_folder(folder)
                 except OSError as error:
                     raise StoreError(
                         f"{folder} cannot be the folder of a store ({error.strerror}); name another folder"
@@ -117,6 +117,7 @@ class Database:
                     )
                 connection.execute("PRAGMA query_only = ON")
                 return
+            self._check(connection)
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             # Only before the first table: a store can then give freed pages back to the disk.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -135,6 +136,15 @@ class Database:
                     f"PRAGMA user_version = {newest}; COMMIT;"
                 )
 
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Look at every page of a database that is not too large for that."""
+        limit = self._settings.max_check_bytes if self._settings else 0
+        size = int(connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
+        if size <= limit:
+            problems = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if problems != [("ok",)]:
+                raise StoreCorruptError(damaged_sentence(self.folder, " ".join(str(problems[0][0]).split())))
+
     @property
     def connection(self) -> sqlite3.Connection:
         """The open connection.
@@ -152,7 +162,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise _typed(error, self.folder) from error
+            raise store_error(error, self.folder) from error
         except OSError as error:
             raise StoreError(f"store {self.folder} cannot be used: {error}") from error
 
@@ -248,7 +258,15 @@ class Database:
                 self._lock_file = None
 
 
-def _lock(folder: Path) -> IO[bytes]:
+def damaged_sentence(folder: Path, problem: str) -> str:
+    """What to do about a damaged database."""
+    return (
+        f"the database of store {folder} is damaged ({problem}); stop the node, then at a fog run fog-node "
+        f"salvage and fog-node restore, or restore a backup; at an edge move the folder away and start anew"
+    )
+
+
+def lock_folder(folder: Path) -> IO[bytes]:
     """Hold the folder's lock file until it is closed; the kernel frees it if the process dies."""
     handle = (folder / "lock").open("ab")
     try:
@@ -261,10 +279,11 @@ def _lock(folder: Path) -> IO[bytes]:
     return handle
 
 
-def _typed(error: sqlite3.Error, folder: Path) -> StoreError:
+def store_error(error: sqlite3.Error, folder: Path) -> StoreError:
+    """The typed error of one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StoreFullError(f"store {folder} is full; make room on its disk or raise max_database_bytes")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreCorruptError(f"the database of store {folder} is damaged: {error}; restore a copy of it")
+        return StoreCorruptError(damaged_sentence(folder, str(error)))
     return StoreError(f"store {folder} failed: {error}")

@@ -9,12 +9,16 @@ from typing import Any
 from common.errors import StoreCorruptError
 from common.frame import FrameIdentity
 from common.store.records import Record, RecordKind
-from common.store.rows import checksum, json_text, signed, unsigned, verified
+from common.store.rows import checksum, columns_match, json_text, signed, unsigned, verified
 
 __all__ = ["LOG_COLUMNS", "columns_sound", "log_row", "record_of"]
 
 LOG_COLUMNS = "position, kind, device, epoch, number, digest, size, meta"
 """The columns under a record's checksum, in the order that rows are passed here."""
+
+
+LOG_TYPES = (int, str, str, int, int, bytes, int, str)
+"""Their types."""
 
 
 def log_row(
@@ -45,7 +49,7 @@ def log_row(
 
 def columns_sound(row: tuple[Any, ...], check: bytes) -> bool:
     """Whether the columns ``LOG_COLUMNS`` of a row match their checksum."""
-    return checksum(*row) == check
+    return columns_match(row, check, LOG_TYPES)
 
 
 def record_of(row: tuple[Any, ...], check: bytes, payload: object) -> Record:

@@ -19,6 +19,9 @@ __all__ = ["Damage", "Quarantine", "QuarantineState"]
 CONTENT_COLUMNS = ("payload", "image", "packet")
 """Columns that hold content rather than facts about it."""
 
+MOST_TOLD = 1000
+"""Items that stay where they are and are told of, at most."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,7 @@ class Quarantine:
         self._database = database
         self._max_bytes = max_bytes
         self._folder = database.folder / "quarantine"
+        self._told: set[str] = set()
         with database.reading() as connection:
             count, size, lost = connection.execute(
                 "SELECT count(*), coalesce(sum(length(content)), 0), "
@@ -130,7 +134,7 @@ class Quarantine:
                             connection.execute(f"REINDEX {table}")
                 self._taken(size, reason, place if table == "log" else 0)
         except StoreError as error:
-            _log.error("what is damaged cannot be put into quarantine and stays where it is: %s", error)
+            self._stays(reason, error)
             return False
         return True
 
@@ -150,7 +154,7 @@ class Quarantine:
                         path.unlink()
                 self._taken(size, reason, 0)
         except StoreError as error:
-            _log.error("what is damaged cannot be put into quarantine and stays where it is: %s", error)
+            self._stays(reason, error)
             return False
         return True
 
@@ -209,6 +213,12 @@ class Quarantine:
         self._bytes += size
         self._state = QuarantineState(self._state.items + 1, reason)
         _log.error("damaged and put into quarantine: %s", reason)
+
+    def _stays(self, reason: str, error: StoreError) -> None:
+        """It cannot be put in here now; that is told once."""
+        if reason not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(reason)
+            _log.error("damaged, and cannot be put into quarantine: %s; %s", reason, error)
 
     def _folder_bytes(self) -> int:
         return sum(entry.stat().st_size for entry in os.scandir(self._folder))

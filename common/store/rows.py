@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "KEYFRAME_KEY",
     "SOURCE_KEY",
     "checksum",
+    "columns_match",
     "fingerprint",
     "frame_facts",
     "frame_of",
@@ -59,6 +60,11 @@ def checksum(*parts: object) -> bytes:
         data = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogateescape")
         state.update(len(data).to_bytes(8, "little") + data)
     return state.digest()
+
+
+def columns_match(columns: Sequence[Any], check: object, kinds: Sequence[type]) -> bool:
+    """Whether columns are of their types and match their checksum; damage may change either."""
+    return all(map(isinstance, columns, kinds)) and checksum(*columns) == check
 
 
 def json_text(meta: Mapping[str, Any]) -> str:

@@ -73,6 +73,11 @@ class StoreSettings(Settings):
         le=4 * GIBIBYTE,
         description="Memory for SQLite's page cache, bytes.",
     )
+    max_check_bytes: int = Field(
+        default=1 * GIBIBYTE,
+        ge=0,
+        description="Size up to which the database is checked page by page when the node starts, bytes.",
+    )
     max_quarantine_bytes: int = Field(
         default=64 * MEBIBYTE,
         ge=0,

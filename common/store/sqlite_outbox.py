@@ -13,10 +13,22 @@ from common.frame import Frame, FrameIdentity, in_validation_block
 from common.store.content import ContentDatabase
 from common.store.quarantine import Quarantine, QuarantineState
 from common.store.records import INLINE_LIMIT_BYTES, OutboxState
-from common.store.rows import checksum, frame_facts, frame_of, json_text, marked, signed, unsigned
+from common.store.rows import (
+    checksum,
+    columns_match,
+    frame_facts,
+    frame_of,
+    json_text,
+    marked,
+    signed,
+    unsigned,
+)
 from common.store.settings import EdgeStoreSettings
 
 __all__ = ["SqliteOutbox"]
+
+OUTBOX_TYPES = (int, str, int, bytes, bytes, int, str)
+"""Types of the columns under a frame's checksum: number, device, epoch, source_key, digest, size, facts."""
 
 
 class SqliteOutbox:
@@ -135,7 +147,7 @@ class SqliteOutbox:
     def _stored(self, columns: tuple[Any, ...], check: bytes, image: bytes | None) -> Frame:
         number, device, epoch, _, digest, _, facts = columns
         name = f"frame {number} of the outbox"
-        if checksum(*columns) != check:
+        if not columns_match(columns, check, OUTBOX_TYPES):
             raise StoreCorruptError(f"{name} does not match its checksum")
         data = self._database.content(name, digest, image)
         return frame_of(json.loads(facts), data, FrameIdentity(device, unsigned(epoch), number))

@@ -14,6 +14,7 @@ from common.store.quarantine import Quarantine
 from common.store.records import CommitOutcome, PendingFrame
 from common.store.rows import (
     checksum,
+    columns_match,
     fingerprint,
     frame_facts,
     frame_of,
@@ -23,7 +24,10 @@ from common.store.rows import (
     unsigned,
 )
 
-__all__ = ["SqliteUploads"]
+__all__ = ["FRAME_TYPES", "SqliteUploads"]
+
+FRAME_TYPES = (str, int, int, bytes, bytes, int, str)
+"""Types of the columns under a frame's checksum: device, epoch, number, fingerprint, digest, size, facts."""
 
 
 class SqliteUploads:
@@ -106,7 +110,7 @@ class SqliteUploads:
         arrival, device, epoch, number, mark, digest, size, facts, check, image = row
         name = f"frame {number} of device {device}"
         try:
-            if check != checksum(device, epoch, number, mark, digest, size, facts):
+            if not columns_match((device, epoch, number, mark, digest, size, facts), check, FRAME_TYPES):
                 raise StoreCorruptError(f"{name} does not match its checksum")
             data = self._database.content(name, digest, image)
         except StoreCorruptError as error:
