@@ -203,9 +203,7 @@ def _manifest(backup: Path) -> BackupSummary:
         raise StoreError(f"{path} cannot be read: {error}; restore another backup") from error
 
 
-def _checked(
-    database: Path, blobs: BlobFolder, progress: Progress = lambda files: files
-) -> BackupSummary:
+def _checked(database: Path, blobs: BlobFolder, progress: Progress = lambda files: files) -> BackupSummary:
     damaged: list[str] = []
     with closing(connect(database)) as connection:
         problems = connection.execute("PRAGMA integrity_check(1)").fetchall()

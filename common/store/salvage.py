@@ -138,9 +138,12 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> list[str]:
             values[table.key] = row[0]
             names = ", ".join(values)
             marks = ", ".join("?" for _ in values)
-            bad += 1 - copy.execute(
-                f"INSERT OR IGNORE INTO {table.name} ({names}) VALUES ({marks})", tuple(values.values())
-            ).rowcount
+            bad += (
+                1
+                - copy.execute(
+                    f"INSERT OR IGNORE INTO {table.name} ({names}) VALUES ({marks})", tuple(values.values())
+                ).rowcount
+            )
         if bad:
             sentences.append(f"{bad} rows of the table {table.name} were damaged and are left out")
     first = copy.execute("SELECT min(position) FROM log").fetchone()[0]

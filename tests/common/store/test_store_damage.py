@@ -1,4 +1,4 @@
-"""Database files with flipped bits, lost sectors or a lost end: nothing wrong is given out, little is lost."""
+"""Database files with flipped bits, lost sectors or a lost end: nothing wrong is given out, little lost."""
 
 import hashlib
 import random
