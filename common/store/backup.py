@@ -235,8 +235,17 @@ def _checked(database: Path, blobs: BlobFolder, progress: Progress = lambda file
             "(SELECT count(*) FROM frames WHERE position IS NULL)"
         ).fetchone()
     size = database.stat().st_size + sum(blobs.size(digest) or 0 for digest in files)
+    log_id, position, records, uploads, waiting = figures
     return BackupSummary(
-        unsigned(figures[0]), *figures[1:], len(files), size, tuple(damaged), int(time.time())
+        log_id=unsigned(log_id),
+        position=position,
+        records=records,
+        frames=uploads,
+        waiting=waiting,
+        files=len(files),
+        bytes=size,
+        damaged=tuple(damaged),
+        time=int(time.time()),
     )
 
 

@@ -223,12 +223,14 @@ def _beyond(source: sqlite3.Connection, query: str, after: int) -> int:
 def _record_sound(row: tuple[Any, ...], check: bytes, payload: Any) -> bool:
     if not columns_sound(row, check):
         return False
-    return content_digest(payload) == row[5] if isinstance(payload, bytes) else row[6] > INLINE_LIMIT_BYTES
+    if isinstance(payload, bytes):
+        return content_digest(payload) == row[5]
+    return bool(row[6] > INLINE_LIMIT_BYTES)
 
 
 def _frame_sound(row: tuple[Any, ...], check: bytes, image: Any) -> bool:
     whole = not isinstance(image, bytes) or content_digest(image) == row[4]
-    return whole and columns_match(row, check, FRAME_TYPES)
+    return bool(whole) and columns_match(row, check, FRAME_TYPES)
 
 
 TABLES = (
