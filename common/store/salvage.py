@@ -224,7 +224,7 @@ def _record_sound(row: tuple[Any, ...], check: bytes, payload: Any) -> bool:
     if not columns_sound(row, check):
         return False
     if isinstance(payload, bytes):
-        return content_digest(payload) == row[5]
+        return bool(content_digest(payload) == row[5])
     return bool(row[6] > INLINE_LIMIT_BYTES)
 
 
