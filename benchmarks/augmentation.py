@@ -33,8 +33,8 @@ from common.learning.batches import TrainingBatch, decode_views
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.views import NO_AUGMENTATION, View, draw_views
-from decode_speed import encoded_packets, made_packets
 from decode_then_augment import DecodeThenAugment
+from decoding.packets import encoded_packets, made_packets
 
 BATCH = 8
 KINDS = {

@@ -4,9 +4,11 @@ import json
 import sys
 
 import pytest
+import torch
 
 import decode_speed
 from common.bitstream import encode_packet
+from decoding import networks
 from tests.learning_packets import random_packet
 from tests.raster_packets import image_packet, keyframe_of, pyramid_packet, reference_packet
 
@@ -48,6 +50,26 @@ def test_every_folder_is_measured_beside_pillow(folders, monkeypatch, capsys):
     }  # fmt: skip
     assert all(row["frames_per_second"] > 0 and row["resident_bytes"] > 0 for row in rows.values())
     assert rows["pyramids (pyramid)"]["arrival_ms"] > 0
+
+
+def test_the_ways_to_decode_networks_are_compared_and_drawn(tmp_path, monkeypatch, capsys):
+    printed = run(monkeypatch, capsys, "--quick", "--frames", "2", "--json", "--out", tmp_path)
+    report = json.loads(printed)
+    for way in ("one_network_at_a_time", "stacked_matmul", "one_packet_at_a_time"):
+        assert report[f"{way}_frames_per_second"] > 0
+        assert report[f"grouped_over_{way}"] > 0
+    assert report["path"] == "stacks"
+    assert json.loads((tmp_path / "decode_speed.json").read_text()) == report
+    assert (tmp_path / "decode_speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_way_gives_the_same_pictures():
+    packets = [random_packet(i, boxes=[(4, 4, 20, 20), (1, 30, 40, 44)]) for i in range(3)]
+    device = torch.device("cpu")
+    wanted = networks.grouped(packets, device)
+    for way in networks.REFERENCES.values():
+        for image, other in zip(wanted, way(packets, device), strict=True):
+            assert (image.int() - other.int()).abs().max() <= 1
 
 
 def test_the_table_is_for_people(folders, monkeypatch, capsys):

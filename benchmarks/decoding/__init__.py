@@ -1,0 +1,1 @@
+"""Parts of decode_speed.py."""
