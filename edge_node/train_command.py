@@ -140,7 +140,7 @@ def train_on_packets(
 
     device = resolve_device(settings.device)
     validation = ValidationSet(frames, settings)
-    store = ResidentStore(device, settings.memory_bytes, settings, "refuse")
+    store = ResidentStore(device, settings.memory_bytes, settings, "refuse", work_dir)
     refused, damaged, resident = _fill(store, packets, keyframes, quiet=quiet)
     if damaged:
         sys.stderr.write(

@@ -155,7 +155,7 @@ def decoding_speed(
     store.add(packets, keyframes)
     if len(store) == 0:
         return None
-    numbers = torch.arange(store.first, store.end)
+    numbers = store.numbers
     batches = [numbers[at : at + settings.batch] for at in range(0, len(numbers), settings.batch)]
     with torch.no_grad():
         decode_batch(store, batches[0], settings.imgsz)

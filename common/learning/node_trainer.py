@@ -15,6 +15,7 @@ from common.errors import LearningError, PacketError
 from common.learning.detector import load_detector, resolve_device, start_weights
 from common.learning.gate import GateDecision, decide
 from common.learning.hooks import TrainerHooks
+from common.learning.offers import KnownLabels
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import LOSS_NAMES, TrainingResult, discard_checkpoint, train
@@ -22,6 +23,7 @@ from common.learning.validation import Evaluation, ValidationSet, evaluate
 from common.learning.weights import DetectorWeights, read_weights, write_durably, write_weights
 from common.learning.yolo_environment import prepare_yolo
 from common.store.contract import TrainingView
+from common.store.corrections import Correction
 
 __all__ = ["NodeTrainer", "Outcome"]
 
@@ -59,9 +61,10 @@ class NodeTrainer:
         work_dir.mkdir(parents=True, exist_ok=True)
         self.settings = settings
         self.device = resolve_device(settings.device)
-        self.store = ResidentStore(self.device, settings.memory_bytes, settings, settings.when_full)
+        self.store = ResidentStore(self.device, settings.memory_bytes, settings, settings.when_full, work_dir)
         self.position = 0
         self.left_out = 0
+        self._corrected_to = 0
         self._view = view
         self._work_dir = work_dir
         self._expected: DetectorWeights | None = None
@@ -81,6 +84,7 @@ class NodeTrainer:
             count = PACKETS_AT_A_TIME if limit is None else min(limit - taken, PACKETS_AT_A_TIME)
             found = self._view.packets_after(self.position, count)
             if not found:
+                self._follow_corrections()
                 break
             packets: list[tuple[int, Packet]] = []
             for position, data in found:
@@ -102,8 +106,39 @@ class NodeTrainer:
             taken += len(found)
         return taken
 
+    def _follow_corrections(self) -> None:
+        """Put corrected labels in the place of those of resident frames."""
+        while found := self._view.corrections_after(self._corrected_to, PACKETS_AT_A_TIME):
+            for position, correction in found:
+                self._corrected_to = position
+                newest = self._view.correction(correction.identity)
+                if newest is not None and newest.revision == correction.revision:
+                    try:
+                        self._correct(correction)
+                    except (LearningError, PacketError) as error:
+                        self._leave_out(position, error)
+
+    def _correct(self, correction: Correction) -> None:
+        labels = _labels_of(correction)
+        number = self.store.number_of(correction.identity)
+        if number is not None and not labels.labelled:
+            self.store.remove([number])
+        elif number is not None:
+            self.store.relabel(number, labels)
+        elif labels.labelled:
+            # It was unlabelled until now, or evicted.
+            data = self._view.packet_of(correction.identity)
+            if data is not None:
+                packet = decode_packet(data)
+                self.store.add([packet], self._keyframes([(0, packet)]), {0: labels})
+
     def _add(self, packets: Sequence[tuple[int, Packet]], keyframes: Mapping[bytes, Packet]) -> None:
-        added = self.store.add([packet for _, packet in packets], keyframes)
+        corrected = {}
+        for place, (_, packet) in enumerate(packets):
+            found = None if packet.identity is None else self._view.correction(packet.identity)
+            if found is not None:
+                corrected[place] = _labels_of(found)
+        added = self.store.add([packet for _, packet in packets], keyframes, corrected)
         for place, sentence in added.damaged:
             self._leave_out(packets[place][0], sentence)
 
@@ -222,3 +257,7 @@ class NodeTrainer:
     def _leave_out(self, position: int, error: Exception | str) -> None:
         self.left_out += 1
         sys.stderr.write(f"trainer: left out the packet at position {position}: {error}\n")
+
+
+def _labels_of(correction: Correction) -> KnownLabels:
+    return KnownLabels(correction.labelled, correction.boxes, correction.width, correction.height)

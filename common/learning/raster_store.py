@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +30,10 @@ from common.learning.raster_frame import (
     render_part,
 )
 from common.pyramid.decoder import decode_sparse
+from common.pyramid.model import find_model
+from common.pyramid.sparse import SparseGrids
 
-__all__ = ["RasterStore"]
+__all__ = ["Integers", "RasterStore"]
 
 CPU_PIXELS = 1 << 18
 """Pixels decoded at a time on the CPU, unless one frame alone has more: they stay in its caches."""
@@ -37,8 +41,13 @@ CUDA_PIXELS = 1 << 22
 """The same on a GPU: enough to fill it; about 200 MB while they are decoded."""
 
 
+Integers: TypeAlias = dict[tuple[bytes, int, int, bool], bytes]
+"""Decoded integers of pyramids, by data, height, width and whether they are a residual's; of an image file
+nothing, which says that it was read before."""
+
+
 class RasterStore:
-    """Frames in the order of arrival, numbered, dropped from the front.
+    """Frames, numbered in the order of arrival.
 
     Coded integers are decoded once, on arrival, and stay as sparse lists on the device. A background lies
     here once, shared by its own frame and by those that refer to it, and goes with the last of them.
@@ -49,10 +58,12 @@ class RasterStore:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.first = 0
-        """Number of the oldest frame."""
-        self._frames: deque[RasterFrame] = deque()
+        self.end = 0
+        """Number that the next frame will get."""
+        self._frames: dict[int, RasterFrame] = {}
         self._bytes = 0
+        # Frames are prepared beside a training that decodes others.
+        self._lock = threading.Lock()
         # Kept backgrounds and by how many frames; and those of prepared frames too.
         self._users: dict[bytes, int] = {}
         self._known: WeakValueDictionary[bytes, Layer] = WeakValueDictionary()
@@ -61,21 +72,19 @@ class RasterStore:
         return len(self._frames)
 
     @property
-    def end(self) -> int:
-        """Number that the next frame will get."""
-        return self.first + len(self._frames)
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all frames, in device and host memory."""
         return self._bytes
 
-    def prepare(self, packet: Packet, keyframes: Mapping[bytes, Packet]) -> RasterFrame:
-        """Decode a packet as far as it is decoded once; it is not kept yet.
+    def prepare(
+        self, packet: Packet, keyframes: Mapping[bytes, Packet], integers: Integers | None = None
+    ) -> RasterFrame:
+        """Decode a packet as far as it is decoded once; it is not kept yet. May be called from any thread.
 
         Args:
             packet: Of any kind but one of networks only.
             keyframes: Packets that it may refer to, by content hash.
+            integers: Those decoded before; what is decoded now is entered.
 
         Raises:
             KeyframeError: The packet's keyframe is missing or does not fit.
@@ -88,7 +97,7 @@ class RasterStore:
         updates: list[tuple[Region, Layer]] = []
         if isinstance(content, Reference):
             keyframe = find_keyframe(content, keyframes, (height, width))
-            background = self._background(keyframe.background, keyframe.height, keyframe.width)
+            background = self._background(keyframe.background, keyframe.height, keyframe.width, integers)
             moved = content.homography is not None or content.motion is not None
             if not moved and (keyframe.height, keyframe.width) != (height, width):
                 raise KeyframeError(
@@ -96,13 +105,15 @@ class RasterStore:
                     f"{width}x{height}; the sender's packet is wrong"
                 )
             reference = replace(content, updates=())
-            updates = [(part.region, self._patch(part.content, part.region)) for part in content.updates]
+            updates = [
+                (part.region, self._patch(part.content, part.region, integers)) for part in content.updates
+            ]
         else:
-            background = self._background(content, height, width)
+            background = self._background(content, height, width, integers)
         patches = []
         for patch in packet.objects:
             region = box_region(packet, patch.box)
-            patches.append((region, self._patch(patch.content, region, patch.residual_scale)))
+            patches.append((region, self._patch(patch.content, region, integers, patch.residual_scale)))
         return RasterFrame(height, width, background, reference, tuple(updates), tuple(patches))
 
     def growth(self, frames: Sequence[RasterFrame]) -> int:
@@ -116,14 +127,14 @@ class RasterStore:
         self._bytes += self.growth([frame])
         key = frame.background.key
         self._users[key] = self._users.get(key, 0) + 1
-        self._frames.append(frame)
+        self._frames[self.end] = frame
+        self.end += 1
         return self.end - 1
 
-    def drop(self, first: int) -> None:
-        """Forget the frames before number ``first``."""
-        while self._frames and self.first < first:
-            frame = self._frames.popleft()
-            self.first += 1
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Forget these frames."""
+        for number in numbers:
+            frame = self._frames.pop(number)
             self._bytes -= frame.nbytes
             key = frame.background.key
             self._users[key] -= 1
@@ -149,33 +160,57 @@ class RasterStore:
         run: list[RasterFrame] = []
         start = 0
         for place, number in enumerate(numbers):
-            frame = self._frames[number - self.first]
+            frame = self._frames[number]
             if run and _pixels([*run, frame]) > limit:
                 yield from enumerate(render_frames(run, self.device, filtered), start)
                 run, start = [], place
             run.append(frame)
         yield from enumerate(render_frames(run, self.device, filtered), start)
 
-    def _background(self, content: Background, height: int, width: int) -> Layer:
+    def _background(self, content: Background, height: int, width: int, integers: Integers | None) -> Layer:
         key = hashlib.sha256(_payload(content) + bytes(f"{width}x{height}", "ascii")).digest()
-        layer = self._known.get(key)
+        with self._lock:
+            layer = self._known.get(key)
         if layer is None:
-            layer = Layer(self._content(content, height, width, False), height, width, False, 1.0, key)
-            self._known[key] = layer
+            layer = Layer(
+                self._content(content, height, width, False, integers), height, width, False, 1.0, key
+            )
+            with self._lock:
+                layer = self._known.setdefault(key, layer)
+        elif integers is not None and isinstance(content, Pyramid):
+            known = layer.content
+            if isinstance(known, ResidentPyramid):
+                place = content.data, height, width, False
+                integers.setdefault(place, known.grids.entries.cpu().numpy().tobytes())
         return layer
 
-    def _patch(self, content: Patch, region: Region, scale: float = 1.0) -> Layer:
+    def _patch(self, content: Patch, region: Region, integers: Integers | None, scale: float = 1.0) -> Layer:
         height, width = region[3] - region[1], region[2] - region[0]
         residual = not isinstance(content, ImageFile)
-        return Layer(self._content(content, height, width, residual), height, width, residual, scale)
+        made = self._content(content, height, width, residual, integers)
+        return Layer(made, height, width, residual, scale)
 
-    def _content(self, content: Background, height: int, width: int, residual: bool) -> ResidentContent:
+    def _content(
+        self, content: Background, height: int, width: int, residual: bool, integers: Integers | None
+    ) -> ResidentContent:
         if isinstance(content, Pyramid):
-            model, grids = decode_sparse(content, height, width, residual=residual)
-            return ResidentPyramid(grids.to(self.device), model, content.step)
+            place = content.data, height, width, residual
+            held = None if integers is None else integers.get(place)
+            if held is not None:
+                entries = torch.from_numpy(np.frombuffer(bytearray(held), np.uint8)).view(-1, 2)
+                grids = SparseGrids(height, width, entries.to(self.device))
+                return ResidentPyramid(grids, find_model(content.model), content.step)
+            model, decoded = decode_sparse(content, height, width, residual=residual)
+            if integers is not None:
+                integers[place] = decoded.entries.numpy().tobytes()
+            return ResidentPyramid(decoded.to(self.device), model, content.step)
         if isinstance(content, ImageFile):
-            # Once now: a damaged file must not end a training.
-            file_pixels(content, height, width, "cpu")
+            place = content.data, height, width, residual
+            if integers is None or place not in integers:
+                # Once now: a damaged file must not end a training.
+                file_pixels(content, height, width, "cpu")
+            if integers is not None:
+                integers[place] = b""
             return content
         if isinstance(content, Network):
             return NetworkGroup.pack([content], self.device)

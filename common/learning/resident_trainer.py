@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,9 @@ from common.learning.batches import TrainingBatch, ViewDecoder, decode_views
 from common.learning.checkpoint import CHECKPOINT, Checkpoint, load_optimizer, write_checkpoint
 from common.learning.decode_meter import DecodeMeter
 from common.learning.detector import Detector
+from common.learning.frame_losses import FrameLosses
 from common.learning.hooks import TrainerHooks
+from common.learning.prefetch import Prefetch
 from common.learning.resident import ResidentStore
 from common.learning.sampler import EpochSampler
 from common.learning.settings import TrainingSettings
@@ -76,6 +78,9 @@ class ResidentLoader:
         self.left = 0
         """Batches still to come in this epoch."""
         self.decoding = DecodeMeter(sampler.store.device)
+        self.prefetch = Prefetch(sampler.store)
+        self.shown: tuple[int | None, ...] = ()
+        """Of each image of the newest batch: its frame; None when it shows several."""
         self._settings = settings
         self._augmentation = augmentation
         self._decode = decode
@@ -91,15 +96,23 @@ class ResidentLoader:
         if epoch >= self._last_mosaic:
             augmentation = augmentation.model_copy(update={"mosaic": 0.0})
         pool = self.sampler.order(epoch).sort().values.numpy()
-        for frames in self.sampler.epoch(epoch):
+        seed = (settings.seed, epoch, _VIEWS)
+        drawn = (
+            draw_views(augmentation, settings.imgsz, seed, frames.tolist(), pool)
+            for frames in self.sampler.epoch(epoch)
+        )
+        for batch in self.prefetch.batches(drawn):
             self.left -= 1
-            seed = (settings.seed, epoch, _VIEWS)
-            drawn = draw_views(augmentation, settings.imgsz, seed, frames.tolist(), pool)
-            views = [self._of_residents(view) for view in drawn]
+            # A frame may have been evicted since its view was drawn.
+            here = self.sampler.resident(torch.tensor([view.frames[0] for view in batch])).tolist()
+            views = [self._of_residents(view) for view, kept in zip(batch, here, strict=True) if kept]
+            if not views:
+                continue
+            self.shown = tuple(view.frames[0] if len(view.frames) == 1 else None for view in views)
             decode = partial(
                 self._decode, self.sampler.store, views, settings.imgsz, supersample=settings.supersample
             )
-            yield self.decoding.measure(len(frames), decode)
+            yield self.decoding.measure(len(views), decode)
 
     def reset(self) -> None:
         """Nothing is kept between epochs."""
@@ -258,6 +271,16 @@ class ResidentTrainer(DetectionTrainer):
             self.stop = True
         self.start_clock()
 
+    def watch_frames(self) -> None:
+        """Find out now and then how hard each frame is."""
+        if self.settings.hardness_steps:
+            criterion = self.model.init_criterion()
+            self.model.criterion = FrameLosses(criterion, self.settings.hardness_steps, self._learned)
+
+    def _learned(self, losses: Sequence[float]) -> None:
+        shown = zip(self.train_loader.shown, losses, strict=True)
+        self.frames.useful.learned({frame: loss for frame, loss in shown if frame is not None})
+
     def start_clock(self) -> None:
         """Training time counts from here; what hooks take does not count."""
         self._clock = time.monotonic()
@@ -303,6 +326,7 @@ def _before_training(trainer: ResidentTrainer) -> None:
     # Packets that arrive lengthen an epoch, and Ultralytics counts steps by its first length: without this it
     # would skip optimizer steps until its count had caught up.
     trainer.accumulate = -(1 << 60)
+    trainer.watch_frames()
     trainer.start_clock()
 
 

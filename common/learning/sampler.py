@@ -43,11 +43,11 @@ class EpochSampler:
     def order(self, epoch: int) -> Tensor:
         """(F,) int64: every resident frame once, shuffled for this epoch."""
         generator = np.random.default_rng([self.seed, epoch])
-        return torch.from_numpy(generator.permutation(np.arange(self.store.first, self.store.end)))
+        return torch.from_numpy(generator.permutation(self.store.numbers.numpy()))
 
     def resident(self, frames: Tensor) -> Tensor:
         """Which (N,) bool of the frames (N,) int64 have not been evicted."""
-        return frames >= self.store.first
+        return self.store.resident(frames)
 
     def epoch(self, epoch: int) -> Iterator[Tensor]:
         """Batches of one epoch: frame numbers (B,) int64."""

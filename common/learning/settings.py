@@ -11,7 +11,7 @@ from common.config import Settings
 from common.frame import DEFAULT_CLASS
 from common.learning.augmentation_settings import AugmentationSettings
 
-__all__ = ["GateSettings", "TrainingSettings"]
+__all__ = ["GateSettings", "KeepSettings", "TrainingSettings"]
 
 STRIDE = 32
 """Coarsest stride of the YOLOv8 detectors, pixels: a training size must be a multiple of it."""
@@ -52,6 +52,26 @@ class GateSettings(Settings):
     )
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the bootstrap, so that a decision can be repeated"
+    )
+
+
+class KeepSettings(Settings):
+    """Which frames a full store keeps: the weights of what makes a frame useful, each between 0 and 1."""
+
+    recency: float = Field(1.0, ge=0, le=100, description="weight of how late a frame came")
+    hardness: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="weight of how large its loss is; one never trained on counts as hardest",
+    )
+    rarity: float = Field(1.0, ge=0, le=100, description="weight of how rare its rarest class is")
+    protected_share: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="share of the kept frames that is a uniform sample of all that ever came, whatever their "
+        "usefulness, so that what was learned long ago is not forgotten",
     )
 
 
@@ -116,8 +136,32 @@ class TrainingSettings(Settings):
         le=1 << 40,
         description="bytes of memory, on the device and beside it, for the resident packets",
     )
+    host_bytes: int = Field(
+        1 << 28,
+        ge=0,
+        le=1 << 42,
+        description="bytes of host memory for the frames that memory_bytes has no room for; they are brought "
+        "to the device batch by batch",
+    )
+    disk_bytes: int = Field(
+        1 << 32,
+        ge=0,
+        le=1 << 44,
+        description="bytes of disk, in the trainer's folder, for frames that neither has room for; 0: none",
+    )
     when_full: Literal["evict", "refuse"] = Field(
-        "evict", description="when memory_bytes is reached: evict the oldest frames, or refuse new ones"
+        "evict",
+        description="when all three are full: evict the least useful frames (see keep), or refuse new ones",
+    )
+    keep: KeepSettings = Field(
+        default_factory=KeepSettings, description="which frames are useful, when some must go"
+    )
+    hardness_steps: int = Field(
+        4,
+        ge=0,
+        le=1_000_000,
+        description="training steps from one whose loss is also found frame by frame to the next; 0: none, "
+        "every frame counts as equally hard",
     )
     checkpoint_seconds: float = Field(
         30.0,

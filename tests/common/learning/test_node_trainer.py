@@ -1,10 +1,14 @@
 """A node's trainer takes packets over from the node's store, whatever their profile."""
 
+import dataclasses
+
 import pytest
+import torch
 
 from common.bitstream import encode_packet
-from common.frame import Frame, FrameIdentity
+from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_png
+from common.learning.batches import decode_batch
 from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer
 from common.learning.settings import TrainingSettings
 from common.store import open_fog_store
@@ -84,3 +88,47 @@ def test_taking_over_a_long_backlog_can_be_stopped(store, trainer):
     assert trainer.catch_up(should_stop=lambda: next(answers)) == PACKETS_AT_A_TIME
     assert trainer.catch_up() == PACKETS_AT_A_TIME + 3
     assert len(trainer.store) == 2 * PACKETS_AT_A_TIME + 3
+
+
+def named(packet, number):
+    return dataclasses.replace(packet, identity=FrameIdentity(DEVICE, 1, number))
+
+
+def labels_of(trainer, number):
+    batch = decode_batch(
+        trainer.store, torch.tensor([trainer.store.number_of(FrameIdentity(DEVICE, 1, number))]), 64
+    )
+    return batch["bboxes"]
+
+
+def test_corrected_labels_hold_for_frames_that_came_before_and_after_them(store, trainer):
+    packets = [named(random_packet(n, boxes=[(2, 2, 20, 20)]), n) for n in range(3)]
+    put(store, packets[:2])
+    trainer.catch_up()
+    before = labels_of(trainer, 0)
+    moved = (Box(0, 0, packets[0].width / 2, packets[0].height),)
+    put(store, packets[2:])
+    for number in (0, 2):
+        store.correct(FrameIdentity(DEVICE, 1, number), 1, True, moved)
+    trainer.catch_up()
+    assert not torch.equal(labels_of(trainer, 0), before)
+    assert torch.equal(labels_of(trainer, 0), labels_of(trainer, 2))
+    assert torch.equal(labels_of(trainer, 1), before)
+    assert labels_of(trainer, 0)[0, 0] == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_correction_brings_frames_in_and_takes_them_out(store, trainer, tmp_path):
+    put(store, [named(random_packet(0), 0), named(random_packet(1, labelled=False, boxes=[]), 1)])
+    trainer.catch_up()
+    assert len(trainer.store) == 1
+    store.correct(FrameIdentity(DEVICE, 1, 0), 1, False, ())
+    store.correct(FrameIdentity(DEVICE, 1, 1), 1, True, ())
+    trainer.catch_up()
+    assert trainer.store.number_of(FrameIdentity(DEVICE, 1, 0)) is None
+    assert trainer.store.number_of(FrameIdentity(DEVICE, 1, 1)) is not None
+    # A trainer that starts now comes to the same.
+    with store.training_view() as view:
+        again = NodeTrainer(view, tmp_path / "again", trainer.settings)
+        again.catch_up()
+    assert again.store.number_of(FrameIdentity(DEVICE, 1, 1)) is not None
+    assert len(again.store) == len(trainer.store) == 1

@@ -57,23 +57,24 @@ def test_frames_added_one_by_one_decode_as_frames_added_together():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(6_000, 60_000), st.lists(st.integers(1, 9), min_size=1, max_size=8), st.booleans())
-def test_the_budget_holds_and_the_newest_frames_stay_intact(budget, sizes, evict):
+def test_the_budget_holds_and_the_kept_frames_stay_intact(budget, sizes, evict):
     store = make_store(budget, "evict" if evict else "refuse")
-    packets, refused, kept = [], 0, 0
+    packets, refused, kept, live = [], 0, 0, {}
     for size in sizes:
         new = [random_packet(len(packets) + i) for i in range(size)]
         packets += new
+        end = store.end
         added = store.add(new)
+        if added.refused == 0:
+            live |= dict(zip(range(end, store.end), new, strict=True))
         refused += added.refused
         kept += added.trainable - added.evicted
         assert store.nbytes <= budget
         assert len(store) == kept
     if evict and refused == 0:
-        live = packets[store.first :]
         reference = make_store()
-        reference.add(live)
-        numbers = torch.arange(store.first, store.end)
-        got, want = decode_batch(store, numbers, 64), decode_batch(reference, torch.arange(len(live)), 64)
+        reference.add([live[number] for number in store.numbers.tolist()])
+        got, want = decode_batch(store, store.numbers, 64), decode_batch(reference, reference.numbers, 64)
         assert all(torch.equal(got[k], want[k]) for k in ("img", "cls", "bboxes", "batch_idx"))
 
 
@@ -84,7 +85,7 @@ def test_a_full_store_that_refuses_keeps_what_it_has():
     assert first.refused > 0
     assert first.evicted == 0
     assert first.trainable + first.refused == 40
-    assert store.first == 0
+    assert store.numbers.tolist() == list(range(len(store)))
 
 
 def test_a_packet_larger_than_the_whole_budget_is_refused():
@@ -110,17 +111,33 @@ def test_growth_copies_a_few_bytes_for_each_byte_added(monkeypatch):
 def test_evicted_frames_cannot_be_decoded():
     store = make_store(20_000)
     store.add([random_packet(i) for i in range(60)])
-    assert store.first > 0
+    gone = set(range(store.end)) - set(store.numbers.tolist())
+    assert gone
     with pytest.raises(LearningError, match=r"only .* are resident"):
-        decode_batch(store, torch.tensor([0]), 64)
+        decode_batch(store, torch.tensor([min(gone)]), 64)
 
 
-def test_tables_keep_row_numbers_when_the_oldest_go():
-    table = Table([torch.empty(0, 2)])
-    for i in range(10):
-        assert table.append([torch.full((3, 2), float(i))]) == 3 * i
-        table.drop(3 * i - 5)
-    numbers = torch.arange(table.first, table.end)
-    values = table.columns[0][table.places(numbers)][:, 0]
-    assert values.tolist() == [float(n // 3) for n in numbers.tolist()]
-    np.testing.assert_equal(len(table), len(numbers))
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000))
+def test_rows_keep_their_numbers_and_values_whichever_go(seed):
+    rng = np.random.default_rng(seed)
+    table, kept = Table([torch.empty(0, 2), torch.empty(0, dtype=torch.int64)]), {}
+    for _ in range(12):
+        rows = int(rng.integers(0, 6))
+        values = torch.from_numpy(rng.random((rows, 2), np.float32))
+        first = table.append([values, torch.arange(rows)], int(rng.integers(0, 200)))
+        assert first + rows == table.end
+        kept |= {first + i: values[i] for i in range(rows)}
+        gone = [number for number in kept if rng.random() < 0.3]
+        table.remove(torch.tensor(gone, dtype=torch.int64))
+        kept = {number: value for number, value in kept.items() if number not in gone}
+        if rng.random() < 0.2:
+            table.trim()
+            assert table.capacity == len(table)
+        assert table.numbers.tolist() == sorted(kept)
+        asked = torch.arange(table.end + 2)
+        assert table.has(asked).tolist() == [number in kept for number in asked.tolist()]
+        if kept:
+            numbers = table.numbers
+            wanted = torch.stack([kept[number] for number in numbers.tolist()])
+            assert torch.equal(table.columns[0][table.places(numbers)], wanted)
