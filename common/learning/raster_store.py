@@ -144,7 +144,7 @@ class RasterStore:
 
     def part(self, number: int, window: Region, filtered: bool = True) -> Tensor:
         """Part of a frame; see :func:`common.learning.raster_frame.render_part`."""
-        return render_part(self._frames[number - self.first], window, self.device, filtered)
+        return render_part(self._frames[number], window, self.device, filtered)
 
     def images(self, numbers: Sequence[int], filtered: bool = True) -> Iterator[tuple[int, Tensor]]:
         """Pixels of frames by number, several at a time.
