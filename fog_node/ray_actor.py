@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from common import __version__
+from common.cli import yield_while_waiting
 from common.errors import ConfigError, MessageError
 from fog_node.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
 from fog_node.encoder_worker import BatchEncoder, encode_each
@@ -48,8 +49,10 @@ class EncoderActor:
         start = from_map(value)
         if not isinstance(start, StartEncoder):
             raise MessageError(f"an encoder worker must be told to start first, not {start.kind!r}")
+        # Before numpy and torch are imported; on another machine nothing comes from the daemon's environment.
+        yield_while_waiting()
         if start.threads:
-            # Read when torch is first imported; Ray has set it to the CPUs that the worker reserves.
+            # Ray has set it to the CPUs that the worker reserves.
             os.environ["OMP_NUM_THREADS"] = str(start.threads)
         self._encoder = importlib.import_module(module).factory(start)
         return socket.gethostname(), os.getpid()
