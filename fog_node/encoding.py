@@ -1,9 +1,10 @@
 """Which frame goes to which encoder worker, and when its record is written: a pure state machine.
 
-Frames are loaded from the store in order of arrival and gathered in batches of any devices. Workers may
-finish in any order; records are written so that those of one device follow their order of arrival. When a
-worker dies, each frame of its batch is tried again alone, so that the frame that brings encoders down is
-found; after a bounded number of attempts it becomes a tombstone that says why.
+Frames are loaded from the store in order of arrival and gathered in batches of any devices. A device stays
+with one worker, which holds its keyframe, until another has nothing to do. Workers may finish in any order;
+records are written so that those of one device follow their order of arrival. When a worker dies, each frame
+of its batch is tried again alone, so that the frame that brings encoders down is found; after a bounded
+number of attempts it becomes a tombstone that says why.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ class EncodingState:
         self._order: dict[str, deque[_Item]] = {}
         self._waiting: deque[_Item] = deque()
         self._suspects: deque[_Item] = deque()
+        self._homes: dict[str, int] = {}
         self._held = 0
         self._after = 0
         self._loading = False
@@ -190,6 +192,7 @@ class EncodingState:
         """
         entry = self._workers[worker]
         lost, entry.items, entry.ready = entry.items, [], False
+        self._homes = {device: home for device, home in self._homes.items() if home != worker}
         if not blamed:
             for item in reversed(lost):
                 (self._suspects if item.attempts else self._waiting).appendleft(item)
@@ -250,22 +253,39 @@ class EncodingState:
         yield LoadPending(room, self._after)
 
     def _assign(self, now: float) -> Iterator[EncodingInstruction]:
-        for number, entry in self._workers.items():
-            if not entry.ready or entry.items or self._stopped:
-                continue
-            if self._suspects:
-                items = [self._suspects.popleft()]
-            elif self._waiting and (
-                len(self._waiting) >= self._batch_frames or now - self._waiting[0].since >= self._wait_s
-            ):
-                count = min(len(self._waiting), self._batch_frames)
-                items = [self._waiting.popleft() for _ in range(count)]
-            else:
-                continue
-            self._batches += 1
-            entry.batch, entry.items, entry.since = self._batches, items, now
-            frames = tuple(item.pending.frame for item in items if item.pending.frame is not None)
-            yield Assign(number, entry.batch, frames)
+        # A worker without frames of its own takes over devices of others, once these have had their turn.
+        for choose in (self._own, self._taken_over):
+            for number, entry in self._workers.items():
+                if not entry.ready or entry.items or self._stopped:
+                    continue
+                items = [self._suspects.popleft()] if self._suspects else self._batch(choose(number), now)
+                if not items:
+                    continue
+                self._homes |= {item.pending.identity.device: number for item in items}
+                self._batches += 1
+                entry.batch, entry.items, entry.since = self._batches, items, now
+                frames = tuple(item.pending.frame for item in items if item.pending.frame is not None)
+                yield Assign(number, entry.batch, frames)
+
+    def _own(self, worker: int) -> list[_Item]:
+        """Frames that wait for this worker or for any."""
+        return [
+            item for item in self._waiting if self._homes.get(item.pending.identity.device, worker) == worker
+        ]
+
+    def _taken_over(self, worker: int) -> list[_Item]:
+        """Frames of half of the devices that wait for others: whoever is busy keeps some."""
+        devices = list(dict.fromkeys(item.pending.identity.device for item in self._waiting))[::2]
+        return [item for item in self._waiting if item.pending.identity.device in devices]
+
+    def _batch(self, items: list[_Item], now: float) -> list[_Item]:
+        """What of these to encode together now, taken off the frames that wait."""
+        if not items or (len(items) < self._batch_frames and now - items[0].since < self._wait_s):
+            return []
+        batch = items[: self._batch_frames]
+        taken = {id(item) for item in batch}
+        self._waiting = deque(item for item in self._waiting if id(item) not in taken)
+        return batch
 
     def _finish(self, now: float) -> Iterator[EncodingInstruction]:
         if self._finishing or now < self._hold_until:

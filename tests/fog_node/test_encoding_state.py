@@ -79,6 +79,51 @@ def test_records_of_a_device_keep_its_order_though_workers_do_not():
     assert arrivals(finish) == [1, 2]
 
 
+def test_a_device_stays_with_the_worker_that_has_its_keyframe():
+    state = make(workers=2, batch_frames=1)
+    state.tick(0.0)
+    state.worker_ready(0, 0.0)
+    state.worker_ready(1, 0.0)
+    frames = [pending(1, "a"), pending(2, "b"), pending(3, "b")]
+    first, second = only(Assign, state.loaded(frames, 3, 0.0))
+    assert [entry.frames[0].identity.device for entry in (first, second)] == ["a", "b"]
+    (finish,) = only(FinishFrames, state.batch_encoded(second.worker, second.batch, [ENCODED], 1.0))
+    assert arrivals(finish) == [2]
+    state.finished(1.0)
+    assert state.loaded([pending(4, "a")], 1, 1.0) == []
+    (next_of_a,) = only(Assign, state.batch_encoded(first.worker, first.batch, [ENCODED], 2.0))
+    assert next_of_a == Assign(first.worker, next_of_a.batch, next_of_a.frames)
+    assert next_of_a.frames[0].identity.device == "a"
+
+
+def test_devices_of_a_dead_worker_go_to_any():
+    state = make(workers=2, batch_frames=1)
+    state.tick(0.0)
+    state.worker_ready(0, 0.0)
+    (first,) = only(Assign, state.loaded([pending(1)], 3, 0.0))
+    state.batch_encoded(0, first.batch, [ENCODED], 0.0)
+    state.worker_lost(0, "signal SIGKILL", 1.0)
+    state.finished(1.0)
+    state.frames_committed(1.0)
+    state.loaded([pending(2)], 3, 1.0)
+    assert [entry.worker for entry in only(Assign, state.worker_ready(1, 1.0))] == [1]
+
+
+def test_an_idle_worker_takes_over_some_devices_and_leaves_some():
+    state = make(workers=2, batch_frames=4)
+    state.tick(0.0)
+    state.worker_ready(0, 0.0)
+    (first,) = only(Assign, state.loaded([pending(n, "abcd"[n % 4]) for n in range(4)], 12, 0.0))
+    assert len(first.frames) == 4
+    state.frames_committed(0.0)
+    state.loaded([pending(4 + n, "abcd"[n % 4]) for n in range(4)], 8, 0.0)
+    (second,) = only(Assign, state.worker_ready(1, 0.0))
+    assert [frame.identity.device for frame in second.frames] == ["a", "c"]
+    (third,) = only(Assign, state.batch_encoded(0, first.batch, [ENCODED] * 4, 1.0))
+    assert third.worker == 0
+    assert [frame.identity.device for frame in third.frames] == ["b", "d"]
+
+
 def test_another_device_does_not_wait_for_it():
     state = make(workers=2, batch_frames=1)
     state.tick(0.0)
