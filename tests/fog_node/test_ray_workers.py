@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.config import parse_settings
+from common.errors import ConfigError
 from common.store import open_fog_store
 from fog_node.ray_cluster import reason_of
 from fog_node.ray_settings import RaySettings
+from fog_node.settings import FogSettings
 from tests.node_processes import ROOT, Deployment, write_frames
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: residual-inr[ray]")
@@ -148,3 +151,27 @@ def test_a_reason_is_the_workers_own_error():
 
     assert reason_of(WrappedError("a traceback")) == "ValueError: the memory of the accelerator"
     assert reason_of(MemoryError()) == "MemoryError: no message"
+
+
+def test_the_page_on_ray_lists_every_setting_with_its_default_and_meaning():
+    page = (ROOT / "docs" / "ray.md").read_text()
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+    assert RaySettings.model_validate(yaml.safe_load(block)["workers"]["ray"]) == RaySettings()
+    words = " ".join(block.replace("#", " ").split())
+    for name, field in RaySettings.model_fields.items():
+        assert f"{name}: " in block
+        assert field.description in words
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"device": "cuda", "ray": {}}, "set ray.gpus"),
+        ({"ray": {"address": "tcp://host:1"}}, "workers.ray.address"),
+        ({"ray": {"cpus": -1}}, "workers.ray.cpus"),
+    ],
+)
+def test_settings_that_cannot_work_are_one_sentence(settings, words):
+    with pytest.raises(ConfigError) as error:
+        parse_settings(yaml.safe_dump({"workers": settings}), FogSettings, name="fog.yaml")
+    assert words in str(error.value)
