@@ -58,6 +58,8 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
         # Nobody but this process and its workers talks to this Ray, unless a token was given.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # Ray would run workers at a niceness of 15; those of the fog's machine are to be as child processes are.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ |= {"RAY_ROTATION_MAX_BYTES": str(LOG_BYTES), "RAY_ROTATION_BACKUP_COUNT": "1"}
     # Ray gives the workers the current folder as a place of modules, in which any "common" would hide ours.
     os.chdir("/")
@@ -67,6 +69,9 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
 
         # Reasons of failures come with the answers; what workers print is in Ray's own logs.
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if settings.address.startswith("ray://"):
+            # The client would pass them on to a server that has been started long ago.
+            options = {}
         if local:
             options |= {
                 "num_cpus": max(1, math.ceil(workers * settings.cpus)),
