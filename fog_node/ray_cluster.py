@@ -58,7 +58,7 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
         # Nobody but this process and its workers talks to this Ray, unless a token was given.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        # Ray would run workers at a niceness of 15; those of the fog's machine are to be as child processes are.
+        # Ray would run workers at a niceness of 15, which child processes do not have.
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ |= {"RAY_ROTATION_MAX_BYTES": str(LOG_BYTES), "RAY_ROTATION_BACKUP_COUNT": "1"}
     # Ray gives the workers the current folder as a place of modules, in which any "common" would hide ours.
