@@ -8,7 +8,8 @@ on average the busiest one has about m + sqrt(2 m ln N), and that one must not b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from common.errors import ConfigError
 from common.planning.checks import check_range
@@ -150,6 +151,14 @@ class Sizing:
     disk_bytes_per_day: float
     disk_bytes: float
     needs: tuple[Need, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; None for a resource that carries any number of cameras."""
+        needs = [
+            {**asdict(need), "cameras": need.cameras if math.isfinite(need.cameras) else None}
+            for need in self.needs
+        ]
+        return {**asdict(self), "needs": needs, "sentence": self.sentence}
 
     @property
     def sentence(self) -> str:
