@@ -51,7 +51,8 @@ class Figures(Settings):
     encode_s: dict[str, float] = Field(min_length=1, description="seconds a frame on one encoder, by profile")
     io_s_per_upload: float = Field(ge=0, le=10, description="CPU seconds of the daemon for an upload")
     io_s_per_record: float = Field(ge=0, le=10, description="CPU seconds of the daemon for a record sent")
-    commits_per_s: float = Field(gt=0, le=1e7, description="frames a second that the disk commits")
+    commits_per_s: float = Field(gt=0, le=1e7, description="uploads a second that the disk commits")
+    finishes_per_s: float = Field(gt=0, le=1e7, description="packets a second that the disk commits")
     stored_bytes: float = Field(ge=0, le=1e6, description="bytes on disk of a frame beside packet and image")
     upload_overhead_bytes: float = Field(ge=0, le=1e6, description="bytes of an upload beside its image")
     packet_overhead_bytes: float = Field(ge=0, le=1e6, description="bytes of a record beside its packet")
@@ -76,7 +77,7 @@ def answers(figures: Figures, cameras: Sequence[int]) -> dict[str, list[Sizing]]
             encode_s=encode_s / figures.encode_speed,
             io_s_per_upload=figures.io_s_per_upload,
             io_s_per_record=figures.io_s_per_record,
-            commits_per_s=figures.commits_per_s,
+            disk_s=1 / figures.commits_per_s + 1 / figures.finishes_per_s,
             retention_days=figures.retention_days,
             uplink_bytes_per_s=figures.uplink_bytes_per_s,
             downlink_bytes_per_s=figures.downlink_bytes_per_s,

@@ -68,7 +68,7 @@ class FogCapacity:
         encode_s: Seconds that one of them takes for a frame.
         io_s_per_upload, io_s_per_record: Seconds of the daemon's one process for an upload taken, and for a
             record sent to one edge.
-        commits_per_s: Frames a second that its disk commits, and finishes.
+        disk_s: Seconds of its disk for a frame: its commit, and that of its packet.
         uplink_bytes_per_s, downlink_bytes_per_s: Of its connection; infinity for enough.
         disk_bytes: Of its disk; infinity for enough.
         retention_days: Days that it keeps its log.
@@ -82,7 +82,7 @@ class FogCapacity:
     encode_s: float
     io_s_per_upload: float
     io_s_per_record: float
-    commits_per_s: float
+    disk_s: float
     retention_days: float
     uplink_bytes_per_s: float = math.inf
     downlink_bytes_per_s: float = math.inf
@@ -96,9 +96,10 @@ class FogCapacity:
             encode_s=self.encode_s,
             io_s_per_upload=self.io_s_per_upload,
             io_s_per_record=self.io_s_per_record,
+            disk_s=self.disk_s,
             retention_days=self.retention_days,
         )
-        rates = (self.commits_per_s, self.uplink_bytes_per_s, self.downlink_bytes_per_s, self.disk_bytes)
+        rates = (self.uplink_bytes_per_s, self.downlink_bytes_per_s, self.disk_bytes)
         if not (self.encoders >= 1 and 0 < self.load <= 1 and all(rate > 0 for rate in rates)):
             raise ConfigError(
                 "a fog needs at least one encoder, rates and a disk above 0, and a load above 0 up to 1; "
@@ -198,8 +199,7 @@ def size(cameras: int, footprint: Footprint, fog: FogCapacity) -> Sizing:
         "encoding": fog.encoders * fog.load / _least(peak * fog.encode_s),
         "the daemon": fog.load
         / _least(peak * (fog.io_s_per_upload + footprint.receivers * fog.io_s_per_record)),
-        # A frame is written twice: as an upload, and as a packet.
-        "the disk's commits": fog.commits_per_s * fog.load / _least(2 * peak),
+        "the disk's writing": fog.load / _least(peak * fog.disk_s),
         "the uplink": fog.uplink_bytes_per_s * fog.load / _least(peak * footprint.jpeg_bytes),
         "the downlink": fog.downlink_bytes_per_s
         * fog.load
