@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from common.bitstream import decode_packet
+from common.learning.augmentation_settings import AugmentationSettings
 from common.learning.batches import decode_batch
 from common.learning.detector import resolve_device, start_weights
 from common.learning.hooks import TrainerHooks
@@ -24,6 +25,7 @@ from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import train
 from common.learning.validation import ValidationSet, evaluate
+from common.learning.views import NO_AUGMENTATION
 from common.learning.yolo_environment import prepare_yolo
 from fog_node.encoder import EncodedFrame, FrameEncoder
 from fog_node.encoder_settings import EncoderSettings
@@ -45,6 +47,9 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batchnorm-momentum", type=float, default=0.1)
     parser.add_argument("--supersample", type=int, default=1)
+    parser.add_argument(
+        "--augment", nargs="*", metavar="NAME=X", help="only this augmentation; the defaults when left out"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
@@ -65,6 +70,10 @@ def main() -> None:
         threads=arguments.threads,
         classes=recordings.classes,
     )
+    if arguments.augment is not None:
+        given = dict(item.split("=") for item in arguments.augment)
+        augmentation = AugmentationSettings.model_validate(NO_AUGMENTATION.model_dump() | given)
+        settings = settings.model_copy(update={"augmentation": augmentation})
     prepare_yolo(arguments.threads)
     device = resolve_device(arguments.device)
     held_out = {frame.name for frame in recordings.validation(0)}

@@ -88,6 +88,13 @@ def add_parser(subparsers: Any) -> None:
         "--supersample", metavar="K", type=int, default=1, help="average K x K decoded pixels"
     )
     parser.add_argument(
+        "--augment",
+        metavar="NAME=X",
+        nargs="+",
+        default=[],
+        help="augmentation under Ultralytics' names, e.g. mosaic=1 degrees=10; see docs/learning.md",
+    )
+    parser.add_argument(
         "--max-val", metavar="N", type=int, default=500, help="validation images, spread evenly over SRC"
     )
     parser.add_argument(
@@ -268,6 +275,7 @@ def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> Train
         "batch": arguments.batch,
         "learning_rate": arguments.learning_rate,
         "supersample": arguments.supersample,
+        "augmentation": _augmentation(arguments.augment),
         "device": arguments.device,
         "threads": arguments.threads,
         "seed": arguments.seed,
@@ -278,11 +286,29 @@ def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> Train
         return TrainingSettings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        option = {"validation_images": "max-val", "memory_bytes": "memory", "learning_rate": "learning-rate"}
-        name = str(first["loc"][0]) if first["loc"] else "classes"
-        raise UsageError(
-            f"bad value for --{option.get(name, name)}: {first['msg']} (got {first['input']!r})"
-        ) from error
+        option = {
+            "validation_images": "max-val",
+            "memory_bytes": "memory",
+            "learning_rate": "learning-rate",
+            "augmentation": "augment",
+        }
+        place = [str(part) for part in first["loc"]] or ["classes"]
+        name = " ".join([option.get(place[0], place[0]), *place[1:]])
+        raise UsageError(f"bad value for --{name}: {first['msg']} (got {first['input']!r})") from error
+
+
+def _augmentation(given: Sequence[str]) -> dict[str, str]:
+    """Names and values of ``--augment``."""
+    from common.learning.augmentation_settings import AugmentationSettings
+
+    values = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or name not in AugmentationSettings.model_fields:
+            names = ", ".join(AugmentationSettings.model_fields)
+            raise UsageError(f"bad value for --augment: {item!r}; give NAME=X with one of the names {names}")
+        values[name] = value
+    return values
 
 
 def _classes(arguments: argparse.Namespace, packets: Sequence[Packet]) -> list[str]:

@@ -118,7 +118,7 @@ def render_part(frame: RasterFrame, window: Region, device: torch.device, filter
     """Part of a frame; the pixels of :func:`render_frames`, but for rounding.
 
     Args:
-        frame: Of any kind; only that part of a pyramid of its own is decoded, all else as a whole.
+        frame: Of any kind; only that part of its own pyramids is decoded, all else as a whole.
         window: Part that is wanted, of positive size.
         device: Where its data lie.
         filtered: As in :func:`render_frames`.
@@ -135,15 +135,30 @@ def render_part(frame: RasterFrame, window: Region, device: torch.device, filter
         content.grids, content.model, content.step, frame.background.residual, window, filtered
     )
     image[:, y0:y1, x0:x1] = part + 0.5  # a picture stands on grey 0.5
-    near = [
-        (region, layer)
-        for region, layer in frame.patches
-        if region[0] < x1 and region[2] > x0 and region[1] < y1 and region[3] > y0
-    ]
-    decoded = _decode({id(layer): layer for _, layer in near}, device)
-    pixels = [decoded[id(layer)] for _, layer in near]
-    replaces = [not layer.residual for _, layer in near]
-    return lay_patches(image, [region for region, _ in near], replaces, pixels.__getitem__)
+    near = [(region, layer) for region, layer in frame.patches if _overlap(region, window) is not None]
+    regions = [region for region, _ in near]
+    pixels = [_patch_part(layer, region, window, device) for region, layer in near]
+    return lay_patches(image, regions, [not layer.residual for _, layer in near], pixels.__getitem__)
+
+
+def _overlap(region: Region, window: Region) -> Region | None:
+    """The part of ``region`` inside ``window``, counted from the corner of the region."""
+    x0, y0, x1, y1 = region
+    left, top, right, bottom = max(x0, window[0]), max(y0, window[1]), min(x1, window[2]), min(y1, window[3])
+    return (left - x0, top - y0, right - x0, bottom - y0) if right > left and bottom > top else None
+
+
+def _patch_part(layer: Layer, region: Region, window: Region, device: torch.device) -> Tensor:
+    """Pixels (3, h, w) of a patch; those of a pyramid outside of ``window`` mean nothing."""
+    part, content = _overlap(region, window), layer.content
+    if part is None or part == (0, 0, layer.width, layer.height) or not isinstance(content, ResidentPyramid):
+        return _decode({id(layer): layer}, device)[id(layer)]
+    pixels = torch.zeros(3, layer.height, layer.width, device=device)
+    x0, y0, x1, y1 = part
+    pixels[:, y0:y1, x0:x1] = pixels_of_window(
+        content.grids, content.model, content.step, layer.residual, part
+    )
+    return pixels
 
 
 def render_frames(frames: Sequence[RasterFrame], device: torch.device, filtered: bool = True) -> list[Tensor]:

@@ -71,7 +71,10 @@ def test_training_writes_weights_and_figures_and_warns_of_overlap(tmp_path, sour
     assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "training.png", "weights.safetensors"]
 
-    again = run(capsys, packets, "--val", images, *options, "--model", out / "weights.safetensors")
+    augmented = ("--augment", "mosaic=1", "close_mosaic=1", "degrees=10")
+    again = run(
+        capsys, packets, "--val", images, *options, *augmented, "--model", out / "weights.safetensors"
+    )
     assert again[0] == 0
     assert "mAP50-95  " in again[1]
 
@@ -85,6 +88,9 @@ def test_training_writes_weights_and_figures_and_warns_of_overlap(tmp_path, sour
         (("--model", "nosuch.pt"), 1, "nothing is downloaded"),
         (("--classes", "a,a"), 2, "--classes"),
         (("--device", "tpu"), 2, "--device"),
+        (("--augment", "fliplr=0.5", "mosaic=2"), 2, "bad value for --augment mosaic"),
+        (("--augment", "mosaik=1"), 2, "one of the names fliplr, "),
+        (("--augment", "degrees"), 2, "give NAME=X"),
         (("--memory", 0.000005), 1, "raise --memory"),
     ],
 )
