@@ -59,7 +59,7 @@ def resident(packets: list[Packet], keyframes: KeyframeFiles | None, device: tor
 
 def views_of(store: ResidentStore, augmentation: AugmentationSettings, imgsz: int, seed: int) -> list[View]:
     """Views of a batch of frames; mosaics take theirs from all."""
-    pool = np.arange(store.first, store.end)
+    pool = store.numbers.numpy()
     frames = np.random.default_rng(seed).permutation(pool)[:BATCH].tolist()
     return draw_views(augmentation, imgsz, (seed, 0, 2), frames, pool)
 
