@@ -59,15 +59,18 @@ class Nodes:
         """The nodes, in the order of their start."""
         return tuple(self._nodes)
 
-    def start(self, name: str, module: str, arguments: Sequence[str], log: Path) -> Node:
+    def start(
+        self, name: str, module: str, arguments: Sequence[str], log: Path, *, prefix: Sequence[str] = ()
+    ) -> Node:
         """Start ``python -m MODULE`` in a process group of its own.
 
         A Ctrl-C at the terminal therefore reaches only this process, which then stops the nodes in order.
+        ``prefix`` is a command that runs the rest in its place, such as ``ip netns exec NAME``.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*prefix, sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
