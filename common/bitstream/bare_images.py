@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 
 from common.bitstream.packet import ImageCodec
 from common.errors import PacketFormatError
@@ -251,6 +252,7 @@ def _jpeg_size(bare: bytes) -> tuple[int, int]:
     return width, height
 
 
+@lru_cache(maxsize=128)
 def _quantization(quality: int) -> bytes:
     """Both table segments of libjpeg at ``quality``, 138 bytes."""
     share = 5000 // quality if quality < 50 else 200 - 2 * quality

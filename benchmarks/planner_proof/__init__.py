@@ -1,0 +1,1 @@
+"""Parts of ``planner_validation.py``: real daemons over limited links, and what was foretold of them."""
