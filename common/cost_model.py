@@ -17,7 +17,7 @@ Closed-form crossings:
 
 Where messages cost more than their payload, m_k and alpha m_k contain the overhead. A device that gets its
 own frames back as packets counts as one more receiver of them in (2). The validation originals that learners
-fetch add sum v_k to (2) and (3).
+fetch add sum v_k to (2) and (3), and so do answers, handshakes and heartbeats of connections to the fog.
 
 Seconds, where the rates were measured, are equation (7) of :mod:`common.planning.timing`; their
 crossings are those of convex piecewise linear functions (:mod:`common.planning.crossings`).
@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from common.errors import ConfigError
 from common.planning.checks import check_positive
+from common.planning.control import ControlTraffic
 from common.planning.crossings import Crossings, SecondsCrossing, ratio_crossing, seconds_crossings
 from common.planning.deployment import DecideBy, Deployment, DeviceLoad, Inbound, Rates
 from common.planning.energy import Energy, NodeEnergy
@@ -43,6 +44,7 @@ from common.planning.strategies import Strategy, StrategyCost
 from common.planning.words import changes, reason
 
 __all__ = [
+    "ControlTraffic",
     "Crossings",
     "Deployment",
     "DeviceLoad",
@@ -222,15 +224,19 @@ def _means(deployment: Deployment, loads: Loads) -> tuple[float, float]:
 def _crossings(loads: Loads, costs: Sequence[StrategyCost], alpha: float) -> Crossings:
     recorded, wanted, own = loads.recorded, loads.wanted, loads.own_packets
     frames = loads.frames or 0.0
-    fetched = loads.originals
-    receivers = ratio_crossing(1 + (own + fetched) / recorded if recorded else 1.0, 1 - alpha)
+    # What a fog costs in any case: it grows with the frames (answers), or does not.
+    fetched = loads.originals + loads.connections_up + loads.connections_down
+    recorded_there = recorded + loads.answers
+    receivers = ratio_crossing((recorded_there + own + fetched) / recorded if recorded else 1.0, 1 - alpha)
     # What goes back to its own device shrinks with alpha as what goes to others does.
     sent = wanted + (own / alpha if alpha else 0.0)
     return Crossings(
         receivers=receivers,
-        alpha=(wanted - recorded - fetched) / sent if wanted > recorded + fetched else None,
+        alpha=(wanted - recorded_there - fetched) / sent if wanted > recorded_there + fetched else None,
         fog_over_edge_frames=ratio_crossing(frames * loads.weights, loads.packets),
-        fog_over_serverless_frames=ratio_crossing(frames * (loads.weights + fetched), wanted - recorded),
+        fog_over_serverless_frames=ratio_crossing(
+            frames * (loads.weights + fetched), wanted - recorded_there
+        ),
         devices=None if receivers is None else receivers + 1,
         seconds=seconds_crossings(costs),
     )

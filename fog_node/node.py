@@ -122,6 +122,7 @@ class FogNode:
             epochs=training.detector.epochs,
             batch_frames=encoder.batch_frames,
         )
+        self._began = time.monotonic()
         self._downlinks = Downlinks(settings.planner.packet_overhead_bytes)
         self._planner.tallies = self._figures.tallies
         self._learner = Learner(
@@ -215,6 +216,7 @@ class FogNode:
         self._planner.learners = frozenset(k for k, s in sessions.items() if RecordKind.WEIGHTS in s.kinds)
         self._planner.downlinks = {key: self._downlinks.rate(key) for key in sessions}
         self._planner.names = {key: device.name for key, device in self.state.rights.items()}
+        self._planner.connected_s = time.monotonic() - self._began
         workers = max(1, self._settings.workers.workers)
         if self._figures.packets:
             self._planner.encode_s_per_frame = self._figures.seconds / self._figures.packets / workers

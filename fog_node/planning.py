@@ -56,6 +56,7 @@ class Planner:
         detector_bytes: Bytes of the newest published weights, if any.
         encode_s_per_frame: Seconds a frame of all encoders together, if measured.
         fog_training_s: Seconds of the fog's last round, if any.
+        connected_s: Seconds that the edges have been connected, about.
         newest: The model's last answer.
         hysteresis: Where to train according to the answers so far.
     """
@@ -75,6 +76,7 @@ class Planner:
     detector_bytes: int | None = None
     encode_s_per_frame: float | None = None
     fog_training_s: float | None = None
+    connected_s: float = 0.0
     newest: Plan | None = None
     hysteresis: Hysteresis = field(init=False)
     _told: PlanMessage | None = field(init=False, default=None)
@@ -135,6 +137,8 @@ class Planner:
             upload_overhead_bytes=settings.upload_overhead_bytes,
             packet_overhead_bytes=settings.packet_overhead_bytes,
             energy=None if settings.energy is None else settings.energy.energy(),
+            control=settings.control.traffic(),
+            connected_s=self.connected_s,
         )
 
     @property

@@ -11,6 +11,7 @@ from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
 from common.node.settings import ChildSettings, LogLevel
+from common.planning.control_settings import ControlSettings
 from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
 from common.wire.endpoint import BindAddress
@@ -198,16 +199,20 @@ class PlannerSettings(Settings):
         description="validation originals of others that an edge fetches at most; as its fetch section says",
     )
     upload_overhead_bytes: float = Field(
-        200.0,
+        275.0,
         ge=0,
         le=1e6,
-        description="bytes beside the image in the message of a frame (measured with one box: 194)",
+        description="bytes beside the image in the message of a frame with one box, encryption included; "
+        "some 45 more a box",
     )
     packet_overhead_bytes: float = Field(
-        470.0,
+        505.0,
         ge=0,
         le=1e6,
-        description="bytes beside the packet in its message (measured with one box: 468)",
+        description="bytes beside the packet in its message, encryption included",
+    )
+    control: ControlSettings = Field(
+        ControlSettings(), description="what connections cost beside frames and records"
     )
     energy: EnergySettings | None = Field(
         None, description="what the nodes draw, needed to decide by joules; null: joules are not asked for"

@@ -1,4 +1,4 @@
-"""What is known before the links are limited: sizes of packets, what messages add, how quickly frames are encoded.
+"""What is known before the links are limited: sizes of packets, what messages add, the encoder's pace.
 
 Three edges on links without a limit tell the additions apart: one uploads and hears nobody, one hears it and
 records nothing, one does neither.
@@ -38,7 +38,7 @@ class Calibration:
         answer_bytes: Of the fog to a frame.
         packet_overhead_bytes: Beside the packet, a record.
         session_up_bytes, session_down_bytes: Handshake and greeting of a connection.
-        idle_up_bytes_per_s, idle_down_bytes_per_s: Heartbeats and reports of a connection that is else silent.
+        idle_up_bytes_per_s, idle_down_bytes_per_s: Heartbeats and reports of a connection else silent.
         encode_s: Seconds between two frames that leave a busy encoder.
         encoding_s: Seconds of the encoder itself, a frame.
     """
@@ -129,19 +129,22 @@ def _figures(
     sizes: Sequence[int],
     case: Case,
 ) -> Calibration:
+    """What the three links tell."""
     span = end[1] - begin[1]
     idle_up, idle_down = (end[0].up - begin[0].up) / span, (end[0].down - begin[0].down) / span
     carried, count = seen.carried, len(frames)
     session_up = max(0.0, carried["idler"].up - idle_up * age["idler"])
     session_down = max(0.0, carried["idler"].down - idle_down * age["idler"])
-    uploads = carried["uploader"].up - session_up - idle_up * max(0.0, age["uploader"] - _busy(seen))
-    answers = carried["uploader"].down - session_down - idle_down * max(0.0, age["uploader"] - _busy(seen))
+    # The uploads take no time to speak of on a link without a limit: the rest of its life is silent.
+    uploads = carried["uploader"].up - session_up - idle_up * age["uploader"]
+    answers = carried["uploader"].down - session_down - idle_down * age["uploader"]
     records = carried["hearer"].down - session_down - idle_down * age["hearer"]
     growth = [point for point in seen.encoded if point[1] > 0]
     (first, low), (last, high) = growth[0], growth[-1]
     if high == low:
         raise DeploymentError(
-            f"{count} frames are too few to see how quickly they are encoded; use more than {case.batch_frames}"
+            f"{count} frames are too few to see how quickly they are encoded; use more than "
+            f"{case.batch_frames}"
         )
     return Calibration(
         upload_overhead_bytes=(uploads - sum(len(frame.image) for frame in frames)) / count,
@@ -154,8 +157,3 @@ def _figures(
         encode_s=(last - first) / (high - low),
         encoding_s=float(seen.fog["encoded"]["encode_seconds_per_frame"]),
     )
-
-
-def _busy(seen: Seen) -> float:
-    """Seconds in which the uploader had no time to be silent: next to none on a link without a limit."""
-    return 0.0

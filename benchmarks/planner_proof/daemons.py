@@ -194,7 +194,7 @@ def deploy(
 
     def ready() -> bool:
         status = status_of(running.fog_store)
-        return status is not None and all(worker["ready"] for worker in status["workers"])
+        return status is not None and all(worker["state"] == "ready" for worker in status["workers"])
 
     running._wait(ready, time.monotonic() + START_S, "the fog's encoder")
     status = status_of(running.fog_store)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from common.errors import ConfigError
 from common.planning.checks import LARGEST, check_positive, check_range, check_share
+from common.planning.control import ControlTraffic
 from common.planning.energy import Energy
 from common.planning.links import SHARED_CHANNEL, Link
 from common.planning.node_rates import NodeRates
@@ -203,6 +204,8 @@ class Deployment:
         upload_overhead_bytes: Bytes beside the image in the message of a frame, >= 0.
         packet_overhead_bytes: Bytes beside the packet in its message, >= 0.
         energy: What the nodes draw; None: joules are not asked for.
+        control: What connections to the fog cost beside frames and records.
+        connected_s: Seconds that each device is connected, for its heartbeats, >= 0.
 
     Raises:
         ConfigError: A value is out of its range, the packets' size is unknown, or what devices receive is
@@ -222,6 +225,8 @@ class Deployment:
     upload_overhead_bytes: float = 0.0
     packet_overhead_bytes: float = 0.0
     energy: Energy | None = None
+    control: ControlTraffic = field(default_factory=ControlTraffic)
+    connected_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.devices:
@@ -235,6 +240,7 @@ class Deployment:
             changed_share=self.changed_share,
             upload_overhead_bytes=self.upload_overhead_bytes,
             packet_overhead_bytes=self.packet_overhead_bytes,
+            connected_s=self.connected_s,
         )
         check_share("a deployment", trained_share=self.trained_share)
         if self.changed_share > 1:

@@ -117,6 +117,8 @@ class Loads:
         frames: Frames recorded; None when some device's are unknown.
         own_packets: Bytes of packets that go back to the devices that recorded the frames.
         originals: Bytes of validation originals that learners fetch.
+        answers: Bytes of the fog's answers to uploads.
+        connections_up, connections_down: Bytes of handshakes and heartbeats.
         weights: Bytes of weights sent to all devices that need the detector.
         serverless: Links when JPEG goes from device to device.
         edge: Links when JPEG goes up and packets come down.
@@ -175,6 +177,12 @@ class Loads:
         self.packets_recorded = math.fsum(once)
         self.frames: float | None = frames if known else None
         self._wanted_frames = wanted_frames
+        self.answers = deployment.control.answer_bytes * frames
+        self.connections_up = self.connections_down = 0.0
+        for device, count in self._groups:
+            up, down = deployment.control.connection(device.frames, deployment.connected_s)
+            self.connections_up += up * count
+            self.connections_down += down * count
         needed = self.learners if deployment.detector_receivers is None else deployment.detector_receivers
         self.weights = deployment.detector_sent() * needed
         self._weights_share = needed / self.learners if self.learners else 0.0

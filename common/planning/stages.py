@@ -45,6 +45,7 @@ def _serverless(deployment: Deployment, loads: Loads) -> StrategyCost:
 def _edge(deployment: Deployment, loads: Loads) -> StrategyCost:
     """Equation (2)."""
     links, received = loads.edge, loads.packets + loads.originals
+    up, down = loads.recorded + loads.connections_up, received + loads.answers + loads.connections_down
     flow = [
         _slowest("the uplink", links.up),
         *_slowest_medium(links.channels),
@@ -58,11 +59,11 @@ def _edge(deployment: Deployment, loads: Loads) -> StrategyCost:
     joules: tuple[float | None, float | None] = (None, None)
     if energy is not None:
         joules = (
-            _plus(energy.device.radio(loads.recorded, received), _learning_joules(deployment, loads, True)),
-            _plus(energy.fog.radio(received, loads.recorded), _encoding_joules(energy, deployment, loads)),
+            _plus(energy.device.radio(up, down), _learning_joules(deployment, loads, True)),
+            _plus(energy.fog.radio(down, up), _encoding_joules(energy, deployment, loads)),
         )
     parts = {"the uplink of JPEG frames": loads.recorded, "the downlink of packets": loads.packets}
-    return _cost(Strategy.EDGE, loads.recorded, received, parts, timing, joules)
+    return _cost(Strategy.EDGE, up, down, parts, timing, joules)
 
 
 def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
@@ -71,6 +72,7 @@ def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
     Validation originals come down while frames still go up: they cost bytes, and no time of their own.
     """
     links, received = loads.edge, loads.weights + loads.originals
+    up, down = loads.recorded + loads.connections_up, received + loads.answers + loads.connections_down
     channels = {
         name: Channel(up=channel.up, up_one=channel.up_one) for name, channel in links.channels.items()
     }
@@ -99,15 +101,15 @@ def _fog(deployment: Deployment, loads: Loads) -> StrategyCost:
     if energy is not None:
         training_joules = 0.0 if not energy.fog.training_w else _times(total, energy.fog.training_w)
         joules = (
-            energy.device.radio(loads.recorded, received),
+            energy.device.radio(up, down),
             _plus(
-                energy.fog.radio(received, loads.recorded),
+                energy.fog.radio(down, up),
                 _encoding_joules(energy, deployment, loads),
                 training_joules,
             ),
         )
     parts = {"the uplink of JPEG frames": loads.recorded, "the downlink of weights": loads.weights}
-    return _cost(Strategy.FOG, loads.recorded, received, parts, timing, joules)
+    return _cost(Strategy.FOG, up, down, parts, timing, joules)
 
 
 def _slowest(name: str, slowest: Slowest) -> Stage:

@@ -146,9 +146,13 @@ class Fog:
         timeline, columns = run.timeline, run.frames
         timeline.add(timeline.columns["uploaded"], now, len(frames))
         self.committed += len(frames)
+        answer = run.scenario.control.answer_bytes
+        timeline.add(timeline.columns["bytes_down"], now, answer * len(frames))
         for frame in frames:
             columns.uploaded[frame] = now
-            self._devices[columns.device[frame]].acknowledged(now)
+            device = self._devices[columns.device[frame]]
+            device.acknowledged(now)
+            device.bytes_down += answer
         if self._arrived:
             self._commit(now)
         self.encoders.committed(frames, now)

@@ -78,6 +78,8 @@ def deployment_of(outcome: Outcome) -> Deployment:
         trained_share=max(1e-9, 1 - training.held_out / training.validation_block),
         upload_overhead_bytes=scenario.upload_overhead_bytes,
         packet_overhead_bytes=scenario.packet_overhead_bytes,
+        control=scenario.control.traffic(),
+        connected_s=outcome.run.finished,
         fog_link=_fog_link(scenario.fog),
         energy=None if scenario.energy is None else _together(scenario.energy.energy(), scenario.fog.count),
         rates=Rates(

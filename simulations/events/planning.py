@@ -40,6 +40,7 @@ class FogPlanner:
                 changed_share=training.changed_share,
                 upload_overhead_bytes=scenario.upload_overhead_bytes,
                 packet_overhead_bytes=scenario.packet_overhead_bytes,
+                control=scenario.control,
                 shared_medium=len(shared) == 1 and None not in shared,
                 fog_uplink_bytes_per_s=scenario.fog.uplink_bytes_per_s,
                 fog_downlink_bytes_per_s=scenario.fog.downlink_bytes_per_s,
@@ -84,6 +85,7 @@ class FogPlanner:
         if encoded:
             planner.encode_s_per_frame = encoding_s / encoded / self._scenario.fog.workers
         planner.fog_training_s = fog_training_s
+        planner.connected_s = now
         for device in self._devices:
             if device.name in planner.subscribers:
                 planner.reports[device.name] = self._report(device, now)

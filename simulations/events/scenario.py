@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from common.config import Settings
+from common.planning.control_settings import ControlSettings
 from common.planning.energy_settings import EnergySettings
 from simulations.events.link_settings import LinkSettings, MediumSettings, Outage
 
@@ -260,8 +261,11 @@ class EventScenario(Settings):
     energy: EnergySettings | None = Field(
         None, description="what the nodes draw, as the planner takes it; null: joules are not counted"
     )
-    upload_overhead_bytes: int = Field(200, ge=0, le=10**6, description="bytes beside the image of an upload")
-    packet_overhead_bytes: int = Field(470, ge=0, le=10**6, description="bytes beside the packet of a record")
+    upload_overhead_bytes: int = Field(275, ge=0, le=10**6, description="bytes beside the image of an upload")
+    packet_overhead_bytes: int = Field(505, ge=0, le=10**6, description="bytes beside the packet of a record")
+    control: ControlSettings = Field(
+        ControlSettings(), description="what connections cost beside frames and records"
+    )
     replay: ReplaySettings | None = Field(None, description="frames of a real run; null: drawn")
 
     @model_validator(mode="after")

@@ -131,10 +131,23 @@ def simulate(scenario: EventScenario, folder: Path, *, quiet: bool = True) -> Ou
         device.settle(horizon)
         if device.learner is not None:
             whole.finished = max(whole.finished, device.learner.finished)
+    if scenario.policy.strategy != "serverless":
+        _count_connections(whole, devices)
     performance = Performance(
         time.perf_counter() - wall, time.process_time() - cpu, peak_rss_bytes(), whole.engine.events
     )
     return Outcome(whole, devices, places, tuple(fogs), audience, builder.source, performance)
+
+
+def _count_connections(run: RunState, devices: Sequence[Device]) -> None:
+    """Add what the devices' connections cost beside frames and records, until everything was done."""
+    control, timeline, end = run.scenario.control.traffic(), run.timeline, run.finished
+    for device in devices:
+        up, down = control.connection(device.uploaded, end)
+        device.bytes_up += up
+        device.bytes_down += down
+        timeline.add(timeline.columns["bytes_up"], end, up)
+        timeline.add(timeline.columns["bytes_down"], end, down)
 
 
 def peak_rss_bytes() -> int:

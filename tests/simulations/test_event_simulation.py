@@ -16,6 +16,14 @@ from simulations.events.simulation import simulate
 from simulations.events.summary import conservation, legs, model_of, summarise
 from simulations.events.tables import write_devices, write_timeline
 
+CONTROL = {
+    "answer_bytes": 75,
+    "session_up_bytes": 1200,
+    "session_down_bytes": 650,
+    "idle_up_bytes_per_s": 100,
+    "idle_down_bytes_per_s": 50,
+    "heartbeat_s": 0.01,
+}
 LINK = {"uplink_bytes_per_s": 2e6, "downlink_bytes_per_s": 2e6}
 
 
@@ -41,6 +49,7 @@ def scenario(**changes):
         "policy": {"strategy": "edge"} | changes.pop("policy", {}),
         "upload_overhead_bytes": 0,
         "packet_overhead_bytes": 0,
+        "control": dict.fromkeys(CONTROL, 0) | {"heartbeat_s": 1},
     }
     return EventScenario.model_validate(values | changes)
 
@@ -65,6 +74,7 @@ RADIO = {"media": [{"name": "radio"}]}
         {"group": SHARED, **RADIO},
         {"group": {"own_returned": True}},
         {"upload_overhead_bytes": 5000, "packet_overhead_bytes": 2500},
+        {"control": CONTROL},
         {"bandwidth": 0.25},
         {"group": {"link": LINK | {"latency_s": 0.5}, "upload_window_frames": 1000}},
         {"fog": {"uplink_bytes_per_s": 1e6}},
@@ -90,6 +100,19 @@ def test_fog_training_takes_the_bytes_and_seconds_of_the_closed_form(medium):
     answer = plan(deployment_of(outcome)).cost(Strategy.FOG)
     assert summarise(outcome, None)["bytes"] == pytest.approx(answer.bytes)
     assert outcome.run.finished == pytest.approx(answer.seconds, rel=0.01)
+
+
+def test_answers_handshakes_and_heartbeats_are_counted():
+    control = run(control=CONTROL)
+    # 4 devices with 200 frames each; each frame spares 0.01 s of silence.
+    silent = control.run.finished - 200 * 0.01
+    plain = run()
+    up, down = (sum(getattr(d, name) for d in control.devices) for name in ("bytes_up", "bytes_down"))
+    assert up - sum(d.bytes_up for d in plain.devices) == pytest.approx(4 * (1200 + 100 * silent))
+    assert down - sum(d.bytes_down for d in plain.devices) == pytest.approx(
+        4 * (650 + 50 * silent + 200 * 75)
+    )
+    assert control.run.finished == plain.run.finished
 
 
 def test_training_at_the_edges_follows_the_last_delivery():
