@@ -15,15 +15,17 @@ is fog encoding with training at the edges; serverless JPEG has no daemon to com
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.cli import add_json, make_folder, print_json, progress, run_command, yield_while_waiting
 from common.errors import UsageError
+from common.frame import Frame
 from planner_proof.calibrate import Calibration, calibrate, packet_sizes
 from planner_proof.case import Case, frames_of, names_of
 from planner_proof.daemons import Edge, deploy
@@ -116,7 +118,16 @@ def validate(
     return known, rows
 
 
-def _measure(folder, case, frames, links, planner, simulator, rate) -> Row:
+def _measure(
+    folder: Path,
+    case: Case,
+    frames: Mapping[str, Sequence[Frame]],
+    links: Links,
+    planner: Prediction,
+    simulator: Prediction,
+    rate: float,
+) -> Row:
+    """Run the daemons over these links."""
     edges = [Edge(name, own, [other for other in frames if other != name]) for name, own in frames.items()]
     timeout = 60 + 5 * max(planner.seconds, simulator.seconds)
     with Nodes() as nodes:
@@ -147,8 +158,6 @@ def _kind(wish: str) -> str:
 
 
 def _json(value: object) -> str:
-    import json
-
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
