@@ -71,7 +71,12 @@ class Learner:
         history.clean()
         in_use = history.in_use
         rules = RoundRules(
-            self._settings.min_new_frames, self._settings.min_new_frames, self._settings.max_rounds
+            self._settings.min_new_frames,
+            self._settings.min_new_frames,
+            self._settings.max_rounds,
+            self._settings.max_wait_s,
+            self._settings.check_s,
+            self._settings.agreement_drop,
         )
         self._trainer = TrainerLink(
             TrainingRounds(
@@ -81,6 +86,7 @@ class Learner:
                 frames_used=history.frames_used,
                 detector=None if in_use is None else str(in_use),
                 own=history.own,
+                previous=None if history.previous is None else str(history.previous),
             ),
             history,
             start=Start(
@@ -142,6 +148,10 @@ class Learner:
             self._look_again_at = None
             self.inbox_grew(weights=True)
         self._trainer.perform(self._trainer.rounds.tick(now))
+
+    def busy(self, busy: bool) -> None:
+        """Whether uploads wait: training makes way for them."""
+        self._trainer.busy(busy)
 
     def stop(self) -> None:
         """Tell the trainer to save its work and end."""

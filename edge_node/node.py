@@ -149,6 +149,7 @@ class EdgeNode:
         self.sender.tick(now)
         for session in self.sessions:
             session.tick(now)
+        self.learner.busy(self._store.outbox_state().waiting > 0)
         self.learner.tick(now)
         self._upkeep.tick(now)
 

@@ -60,12 +60,13 @@ class Learner:
         history.clean()
         in_use = history.in_use
         rounds = TrainingRounds(
-            RoundRules(settings.min_frames, settings.min_new_frames, settings.rounds),
+            _rules(settings, settings.min_frames, settings.rounds),
             enabled=settings.strategy in ("auto", "fog") or settings.starter_frames > 0,
             rounds=history.rounds,
             frames_used=history.frames_used,
             detector=None if in_use is None else str(in_use),
             own=history.own,
+            previous=None if history.previous is None else str(history.previous),
         )
         self._trainer = TrainerLink(
             rounds,
@@ -107,7 +108,7 @@ class Learner:
         settings, rounds = self._settings, self._trainer.rounds
         starter = settings.starter_frames > 0 and rounds.detector is None
         first = settings.starter_frames if starter else settings.min_frames
-        rules = RoundRules(first, settings.min_new_frames, None if starter else settings.rounds)
+        rules = _rules(settings, first, None if starter else settings.rounds)
         now = time.monotonic()
         self._trainer.perform(rounds.frames_known(frames, position, now))
         self._trainer.perform(rounds.allow(planned or starter, now, rules))
@@ -115,6 +116,10 @@ class Learner:
     def tick(self, now: float) -> None:
         """Time has passed."""
         self._trainer.perform(self._trainer.rounds.tick(now))
+
+    def busy(self, busy: bool) -> None:
+        """Whether uploads wait: training makes way for them."""
+        self._trainer.busy(busy)
 
     def stop(self) -> None:
         """Tell the trainer to save its work and end."""
@@ -151,3 +156,14 @@ class Learner:
             _log.error("the detector could not be published: %s", error)
 
         self._jobs.run(append, done, failed)
+
+
+def _rules(settings: FogTrainingSettings, first: int, rounds: int | None) -> RoundRules:
+    return RoundRules(
+        first,
+        settings.min_new_frames,
+        rounds,
+        settings.max_wait_s,
+        settings.check_s,
+        settings.agreement_drop,
+    )

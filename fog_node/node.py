@@ -188,6 +188,7 @@ class FogNode:
         for key in before - set(self.state.sessions):
             _log.info("edge %s is silent and counts as gone", key)
             self._downlinks.gone(key)
+        self._learner.busy(not self.state.idle)
         self._learner.tick(now)
         self._upkeep.tick(now)
 

@@ -128,6 +128,27 @@ class FogTrainingSettings(Settings):
     rounds: int | None = Field(
         None, ge=0, le=10**6, description="rounds after which training ends; null: no end"
     )
+    max_wait_s: float | None = Field(
+        None,
+        gt=0,
+        le=31_536_000,
+        description="seconds since the last round after which any new frame begins one; null: only "
+        "min_new_frames does",
+    )
+    check_s: float | None = Field(
+        600.0,
+        gt=0,
+        le=31_536_000,
+        description="seconds between two checks of the detector in use against the newest labels and, on the "
+        "validation frames, against the detector before it, which comes back if it is better; null: none",
+    )
+    agreement_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="drop of the share of newly labelled boxes that the detector in use finds, below the "
+        "best since it was deployed, after which any new frame begins a round",
+    )
     detector: TrainingSettings = Field(
         TrainingSettings(), description="the detector and its training, as in configs/training.yaml"
     )

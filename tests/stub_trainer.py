@@ -6,7 +6,19 @@ Each round writes other weights of 200 kB and lets them through; a judgement let
 import sys
 from pathlib import Path
 
-from common.node.learning_messages import Judge, Progress, Ready, Result, Start, Stop, Train, from_map, to_map
+from common.node.learning_messages import (
+    Check,
+    Checked,
+    Judge,
+    Progress,
+    Ready,
+    Result,
+    Start,
+    Stop,
+    Train,
+    from_map,
+    to_map,
+)
 from common.node.pipe import connect_parent
 
 
@@ -28,6 +40,8 @@ def main():
                 pipe.send(to_map(Result(True, "it is better", str(weights), metrics)))
             case Judge(_, weights):
                 pipe.send(to_map(Result(True, "it is not worse", weights, {"map50": 0.7})))
+            case Check():
+                pipe.send(to_map(Checked(False, "it is kept", 0.9)))
             case Stop():
                 return 0
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.bitstream import Packet, decode_packet
 from common.errors import LearningError, PacketError
+from common.learning.agreement import recall
 from common.learning.detector import load_detector, resolve_device, start_weights
 from common.learning.gate import GateDecision, decide
 from common.learning.hooks import TrainerHooks
@@ -204,6 +205,33 @@ class NodeTrainer:
         before = self._read(current) if current else None
         decision, metrics = self._compare(before, candidate, before)
         return Outcome(decision, Path(weights), metrics)
+
+    def agreement(self, detector: str) -> float | None:
+        """Share of the labelled boxes of the newest frames that a detector finds; None without boxes.
+
+        Raises:
+            LearningError: The weights are no detector of this deployment.
+        """
+        newest = self.store.numbers[-self.settings.check_frames :]
+        return recall(load_detector(self._read(detector)), self.store, newest, self.settings)
+
+    def review(self, detector: str, previous: str) -> tuple[bool, str, dict[str, Any]]:
+        """Whether the detector before the one in use is better on the validation frames at hand now.
+
+        Returns:
+            Whether it is to come back, why, and its figures.
+
+        Raises:
+            LearningError: The weights are no detectors of this deployment.
+        """
+        current = self._read(detector)
+        decision, metrics = self._compare(current, self._read(previous), current)
+        back = decision.low is not None and decision.low > 0
+        reason = (
+            f"{'rolled back' if back else 'kept'}: on the validation frames now the detector before has "
+            f"mAP50-95 {metrics['map50_95']:.3f}, the one in use {metrics['baseline_map50_95']:.3f}"
+        )
+        return back, reason, metrics
 
     def _read(self, path: str) -> DetectorWeights:
         """Weights of this deployment's detector and classes, checked before a tensor is read."""

@@ -127,6 +127,22 @@ class TrainingSettings(Settings):
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where to train: auto, cpu, cuda or cuda:N"
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
+    nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="niceness of a node's training process: the daemon beside it comes first",
+    )
+    yield_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="seconds that a node's training pauses at most before each step while uploads wait; 0: "
+        "it does not",
+    )
+    check_frames: int = Field(
+        32, ge=1, le=10_000, description="newest frames that a check of the detector in use looks at"
+    )
     seed: int = Field(
         0, ge=0, lt=2**31, description="seed of the order of frames, the augmentation and the first weights"
     )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from pathlib import Path
@@ -24,6 +26,9 @@ from common.learning.hooks import TrainerHooks
 from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer, Outcome
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import (
+    Busy,
+    Check,
+    Checked,
     Failed,
     Judge,
     LearningMessage,
@@ -53,6 +58,7 @@ class _Conversation:
         self._waiting: deque[LearningMessage] = deque()
         self.stopping = False
         self.wanted = 0
+        self._busy = False
         signal.signal(signal.SIGTERM, self._terminate)
         threading.Thread(target=self._read, name="daemon-reader", daemon=True).start()
 
@@ -80,12 +86,22 @@ class _Conversation:
             while True:
                 self._sort(self._arrived.get_nowait())
 
+    def give_way(self, seconds: float) -> None:
+        """Wait while the daemon is busy, at most this long, or until there is something to do."""
+        end = time.monotonic() + seconds
+        self.look()
+        while self._busy and not self.stopping and (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                self._sort(self._arrived.get(timeout=left))
+
     def _sort(self, message: LearningMessage) -> None:
         match message:
             case Stop():
                 self.stopping = True
             case Position(position):
                 self.wanted = max(self.wanted, position)
+            case Busy(busy):
+                self._busy = busy
             case _:
                 self._waiting.append(message)
 
@@ -133,6 +149,7 @@ def _open(start: LearningMessage) -> NodeTrainer:
     if not isinstance(start, Start):
         raise MessageError(f"the first message to a trainer is 'start', not {start.kind!r}")
     settings = TrainingSettings.model_validate(start.settings)
+    os.nice(settings.nice)
     return NodeTrainer(open_training_view(start.store), Path(start.work_dir), settings)
 
 
@@ -149,7 +166,7 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
             talk.send(Failed(sentence))
 
     def follow() -> None:
-        talk.look()
+        talk.give_way(trainer.settings.yield_s)
         if trainer.position < talk.wanted:
             trainer.catch_up(PACKETS_AT_A_TIME)
 
@@ -169,6 +186,13 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
                 outcome = trainer.train_round(current, hooks)
             case Judge(weights=weights, current=current):
                 outcome = trainer.judge(weights, current)
+            case Check(detector, previous):
+                agreement = trainer.agreement(detector)
+                if previous is None:
+                    talk.send(Checked(False, "there is no detector before it", agreement))
+                else:
+                    back, reason, metrics = trainer.review(detector, previous)
+                    talk.send(Checked(back, reason, agreement, metrics))
             case Position():
                 return
             case _:

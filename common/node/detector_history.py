@@ -28,7 +28,7 @@ class Decision:
 
     Attributes:
         time: Unix time, seconds.
-        source: ``trained`` or ``received``.
+        source: ``trained``, ``received`` or ``rolled_back``.
         deploy: Whether the weights became the detector in use.
         reason: One sentence.
         frames: Frames to train on when the round began.
@@ -57,6 +57,7 @@ class DetectorHistory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.weights = folder / "weights.safetensors"
+        self._before = folder / "previous.safetensors"
         self._path = folder / "metrics.json"
         folder.mkdir(parents=True, exist_ok=True)
         self._decisions = self._load()
@@ -75,7 +76,16 @@ class DetectorHistory:
     def own(self) -> bool:
         """Whether the detector in use was trained on this node."""
         deployed = [entry for entry in self._decisions if entry.deploy]
+        if deployed and deployed[-1].source == "rolled_back":
+            # As when these weights were deployed first.
+            digest = deployed[-1].digest
+            deployed = [e for e in deployed if e.digest == digest and e.source != "rolled_back"]
         return bool(deployed) and deployed[-1].source == "trained"
+
+    @property
+    def previous(self) -> Path | None:
+        """The weights in use before, as long as they may come back: once, after a deployment."""
+        return self._before if self._before.exists() else None
 
     @property
     def rounds(self) -> int:
@@ -110,7 +120,7 @@ class DetectorHistory:
 
         Args:
             time: Unix time, seconds.
-            source: ``trained`` or ``received``.
+            source: ``trained``, ``received`` or ``rolled_back``.
             deploy: Whether the weights shall become the detector in use.
             reason: One sentence.
             frames: Frames to train on when the round began.
@@ -125,6 +135,7 @@ class DetectorHistory:
             content = Path(weights).read_bytes()
             digest = content_digest(content).hex()
             if deploy:
+                self._keep_previous(source, content)
                 write_durably(self.weights, content)
         last = self._decisions[-1] if self._decisions else None
         before = 0 if last is None else last.deployed_before + last.deploy
@@ -136,7 +147,18 @@ class DetectorHistory:
         self._decisions = decisions
         if source == "received" and weights:
             Path(weights).unlink(missing_ok=True)
+        if source == "rolled_back" and deployed:
+            # Otherwise two detectors would take turns.
+            self._before.unlink(missing_ok=True)
         return decision
+
+    def _keep_previous(self, source: str, content: bytes) -> None:
+        """Keep the weights in use; not when they are those that are deployed, as after a crash in between."""
+        if source == "rolled_back" or not self.weights.exists():
+            return
+        present = self.weights.read_bytes()
+        if present != content:
+            write_durably(self._before, present)
 
     def clean(self) -> None:
         """Remove half-written files of an earlier run."""

@@ -2,12 +2,14 @@
 
 A conversation::
 
-    daemon  -> Start, Position*, Train | Judge, ..., Stop
-    trainer -> Ready after Start; Progress* while it works; Result or Failed after each Train or Judge
+    daemon  -> Start, (Position | Busy)*, Train | Judge | Check, ..., Stop
+    trainer -> Ready after Start; Progress* while it works; Result or Failed after each Train or Judge,
+               Checked or Failed after each Check
 
 The trainer reads packets and validation originals from the node's store itself, by log position; no
-pixel and no weight crosses the pipe. One Train or Judge is under way at a time; Position may arrive at
-any moment. After a crash the daemon starts a new trainer and sends Start and the last Position again.
+pixel and no weight crosses the pipe. One Train, Judge or Check is under way at a time; Position and Busy
+may arrive at any moment. After a crash the daemon starts a new trainer and sends Start and the last
+Position again.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from common.errors import MessageError
 
 __all__ = [
     "TRAINER_MODULE",
+    "Busy",
+    "Check",
+    "Checked",
     "Failed",
     "Judge",
     "LearningMessage",
@@ -99,6 +104,28 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """See whether the detector in use still does what it is in use for.
+
+    Attributes:
+        detector: Its safetensors file.
+        previous: File of the detector that it replaced, or None.
+    """
+
+    kind: ClassVar[str] = "check"
+    detector: str
+    previous: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Whether the daemon has something more urgent to do than training: uploads wait."""
+
+    kind: ClassVar[str] = "busy"
+    busy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End: save a checkpoint if a round is under way, and exit with code 0."""
 
@@ -159,6 +186,25 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """The end of a Check.
+
+    Attributes:
+        roll_back: Whether the previous detector is, with confidence, better on the validation frames now.
+        reason: Why, one sentence.
+        agreement: Share (0..1) of the labelled boxes of the newest frames that the detector in use finds at
+            IoU 0.5; None when they have no boxes.
+        metrics: Figures of the previous detector by name, as in Result.
+    """
+
+    kind: ClassVar[str] = "checked"
+    roll_back: bool
+    reason: str
+    agreement: float | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A round or a judgement that could not be done; the trainer stays ready for the next.
 
@@ -170,7 +216,9 @@ class Failed:
     reason: str
 
 
-LearningMessage: TypeAlias = Start | Position | Train | Judge | Stop | Ready | Progress | Result | Failed
+LearningMessage: TypeAlias = (
+    Start | Position | Busy | Train | Judge | Check | Stop | Ready | Progress | Result | Checked | Failed
+)
 
 _TYPES: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(LearningMessage)}
 

@@ -11,7 +11,7 @@ from common.errors import MessageError
 from common.node.child import Child
 from common.node.detector_history import Decision, DetectorHistory
 from common.node.jobs import Call, Jobs
-from common.node.learning_messages import Failed, LearningMessage, Start, from_map, to_map
+from common.node.learning_messages import Busy, Failed, LearningMessage, Start, from_map, to_map
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
 from common.node.training_rounds import Adopt, StartTrainer, Tell, TrainingInstruction, TrainingRounds
@@ -62,6 +62,7 @@ class TrainerLink:
         self._backoff = Backoff(children.restart_first_s, children.restart_max_s)
         self._child: Child | None = None
         self._unwritten = False
+        self._busy = False
 
     @property
     def child(self) -> Child | None:
@@ -79,6 +80,12 @@ class TrainerLink:
                 case Adopt():
                     self._adopt(instruction)
 
+    def busy(self, busy: bool) -> None:
+        """Whether uploads wait, so that training has to."""
+        if busy != self._busy:
+            self._busy = busy
+            self._tell(Busy(busy))
+
     def status(self) -> dict[str, Any]:
         """The training's part of a status file."""
         progress = self.rounds.progress
@@ -92,6 +99,7 @@ class TrainerLink:
             "steps": None if progress is None else progress.steps,
             "loss": None if progress is None else progress.loss,
             "detector": self.rounds.detector,
+            "agreement": self.rounds.checks.agreement,
             "decisions": len(decisions),
             "last_decision": None
             if not decisions
@@ -120,6 +128,8 @@ class TrainerLink:
         self._child = child
         _log.info("trainer started, pid %d", child.pid)
         self._tell(self._start)
+        if self._busy:
+            self._tell(Busy(True))
 
     def _tell(self, message: LearningMessage) -> None:
         if self._child is None:
@@ -171,7 +181,13 @@ class TrainerLink:
             _log.info("%s weights %s: %s", adopt.source, verb, decision.reason)
             in_use = self.history.in_use
             detector = None if in_use is None else str(in_use)
-            instructions = self.rounds.decided(detector, own=self.history.own, now=time.monotonic())
+            before = self.history.previous
+            instructions = self.rounds.decided(
+                detector,
+                own=self.history.own,
+                now=time.monotonic(),
+                previous=None if before is None else str(before),
+            )
             # First: it may read the weights, which the next decision replaces.
             self._on_decision(decision)
             self.perform(instructions)

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from common.node.detector_checks import DetectorChecks
 from common.node.learning_messages import (
+    Check,
+    Checked,
     Failed,
     Judge,
     LearningMessage,
@@ -32,7 +35,7 @@ __all__ = [
     "TrainingRounds",
 ]
 
-Phase: TypeAlias = Literal["idle", "starting", "ready", "training", "judging"]
+Phase: TypeAlias = Literal["idle", "starting", "ready", "training", "judging", "checking"]
 
 CRASHES = 3
 """Crashes of the trainer in one round after which the round is given up until new frames come."""
@@ -49,11 +52,18 @@ class RoundRules:
         first_frames: Frames to train on before the first round.
         new_frames: New ones before each later round.
         max_rounds: Rounds after which training ends; None: no end.
+        max_wait_s: Seconds after which a later round begins with any new frame; None: never for that reason.
+        check_s: Seconds between two checks of the detector in use; None: none.
+        agreement_drop: Drop of the agreement with the labels (0..1) after which a later round begins with any
+            new frame.
     """
 
     first_frames: int
     new_frames: int
     max_rounds: int | None = None
+    max_wait_s: float | None = None
+    check_s: float | None = None
+    agreement_drop: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ class Adopt:
 
     Attributes:
         deploy: Whether the weights become the detector in use.
-        source: Whether they were trained here or received.
+        source: Whether they were trained here, received, or in use before.
         weights: Path of the safetensors file; empty when there is none.
         reason: Why, one sentence.
         metrics: Figures by name.
@@ -101,7 +111,7 @@ class Adopt:
     """
 
     deploy: bool
-    source: Literal["trained", "received"]
+    source: Literal["trained", "received", "rolled_back"]
     weights: str
     reason: str
     metrics: Mapping[str, Any]
@@ -122,6 +132,7 @@ class TrainingRounds:
         frames_used: Frames known when the last of them began.
         detector: Path of the detector in use, or None.
         own: Whether the detector in use was trained here.
+        previous: Path of the detector before it, or None.
     """
 
     def __init__(
@@ -133,6 +144,7 @@ class TrainingRounds:
         frames_used: int = 0,
         detector: str | None = None,
         own: bool = False,
+        previous: str | None = None,
     ) -> None:
         self._rules = rules
         self._enabled = enabled
@@ -140,6 +152,10 @@ class TrainingRounds:
         self._used = frames_used
         self._detector = detector
         self._own = own
+        self._previous = previous
+        self.checks = DetectorChecks(rules.check_s, rules.agreement_drop)
+        """Checks of the detector in use."""
+        self._ended_at: float | None = None
         self._allowed = False
         self._phase: Phase = "idle"
         self._frames = 0
@@ -201,9 +217,17 @@ class TrainingRounds:
         self._received = received
         return self._go(now)
 
-    def decided(self, detector: str | None, *, own: bool, now: float) -> list[TrainingInstruction]:
-        """The decision is written down, and this file is the detector in use (None: there is none)."""
-        self._deployments += self._decisions.pop(0).deploy
+    def decided(
+        self, detector: str | None, *, own: bool, now: float, previous: str | None = None
+    ) -> list[TrainingInstruction]:
+        """The decision is written down, and this file is the detector in use (None: there is none).
+
+        ``previous`` is the one before it, as long as it may come back.
+        """
+        if self._decisions.pop(0).deploy:
+            self._deployments += 1
+            self.checks.deployed()
+        self._previous = previous
         self._writing = False
         self._detector = detector
         self._own = own
@@ -223,9 +247,13 @@ class TrainingRounds:
             case Progress():
                 self._progress = message
             case Result():
-                self._end(message)
+                self._end(message, now)
+            case Checked():
+                self._checked(message)
+            case Failed() if self._phase == "checking":
+                self._phase = "ready"
             case Failed(reason):
-                self._end(Result(False, reason, ""))
+                self._end(Result(False, reason, ""), now)
             case _:
                 pass
         return self._go(now)
@@ -237,7 +265,7 @@ class TrainingRounds:
         self._crashes += busy
         given_up = self._crashes >= CRASHES
         if given_up:
-            self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""))
+            self._end(Result(False, f"the trainer died {self._crashes} times: {reason}", ""), now)
         self._phase, self._told = "idle", -1
         # Weights whose judgement was cut short are judged again, unless newer ones have come; those of a
         # round still wait in ``_trained``.
@@ -253,20 +281,27 @@ class TrainingRounds:
         self._stopped = True
         return [] if self._phase == "idle" else [Tell(Stop())]
 
-    def _due(self) -> bool:
+    def _due(self, now: float) -> bool:
+        """Whether a round is to begin: enough new frames, or any after a long time or a drop in agreement."""
         if not self._enabled or not self._allowed:
             return False
         if self._rules.max_rounds is not None and self._rounds >= self._rules.max_rounds:
             return False
         if self._rounds == 0:
             return self._frames >= self._rules.first_frames
-        return self._frames - self._used >= self._rules.new_frames
+        new = self._frames - self._used
+        if self._ended_at is None:
+            self._ended_at = now
+        wait_s = self._rules.max_wait_s
+        waited = wait_s is not None and now - self._ended_at >= wait_s
+        return new >= self._rules.new_frames or (new > 0 and (waited or self.checks.dropped))
 
     def _go(self, now: float) -> list[TrainingInstruction]:
         instructions: list[TrainingInstruction] = self._adopt(now)
         if self._stopped:
             return instructions
-        wanted = self._received is not None or self._trained is not None or self._due()
+        wanted = self._received is not None or self._trained is not None or self._due(now)
+        wanted = wanted or self._check_due(now)
         if self._phase == "idle":
             if not wanted or now < self._not_before:
                 return instructions
@@ -288,13 +323,17 @@ class TrainingRounds:
             self._judging, self._received = self._received, None
             reason = "received from the fog"
             instructions.append(Tell(Judge(reason, self._judging.weights, self._detector)))
-        elif self._due():
+        elif self._due(now):
             self._phase = "training"
             self._begun_with = self._frames
             self._begun_after = self._deployments
             self._progress = None
             new = self._frames - self._used
             instructions.append(Tell(Train(f"{new} new frames, {self._frames} in all", self._detector)))
+        elif self._detector is not None and self._check_due(now):
+            self._phase = "checking"
+            self.checks.asked(now, self._frames)
+            instructions.append(Tell(Check(self._detector, self._previous)))
         return instructions
 
     def _adopt(self, now: float) -> list[TrainingInstruction]:
@@ -309,7 +348,20 @@ class TrainingRounds:
         self._writing = True
         return [self._decisions[0]]
 
-    def _end(self, result: Result) -> None:
+    def _check_due(self, now: float) -> bool:
+        may = self._enabled and self._allowed and self._detector is not None
+        return may and self.checks.due(now, self._frames)
+
+    def _checked(self, message: Checked) -> None:
+        if self._phase != "checking":
+            return
+        self._phase = "ready"
+        self.checks.answered(message.agreement)
+        if message.roll_back and self._previous is not None:
+            figures = message.reason, message.metrics, self._frames
+            self._decisions.append(Adopt(True, "rolled_back", self._previous, *figures))
+
+    def _end(self, result: Result, now: float) -> None:
         """The round or the judgement under way, if any, ends with this result."""
         if self._phase == "judging" and self._judging is not None:
             received, self._judging = self._judging, None
@@ -319,6 +371,9 @@ class TrainingRounds:
             decision = self._of_round(replace(result, weights=trained.weights), trained.metrics)
         elif self._phase == "training":
             self._rounds += 1
+            self._ended_at = now
+            # What has dropped was answered by this round, deployed or not.
+            self.checks.deployed()
             self._used = self._begun_with
             deployed = self._deployments + sum(decision.deploy for decision in self._decisions)
             if deployed > self._begun_after and result.weights:

@@ -23,6 +23,9 @@ from common.learning.worker import _serve
 from common.node.child import Child
 from common.node.learning_messages import (
     TRAINER_MODULE,
+    Busy,
+    Check,
+    Checked,
     Failed,
     Judge,
     Position,
@@ -242,3 +245,46 @@ def test_a_trainer_ends_when_its_daemon_dies(tmp_path, store, trainer):
     # Closing the daemon's end of the pipe is what its death does.
     process.child._process.stdin.close()
     assert process.code.get(timeout=30) != 0
+
+
+def test_a_trainer_is_nice_and_makes_way_while_uploads_wait(tmp_path, store, trainer):
+    settings = SETTINGS.model_copy(update={"yield_s": 1.5, "epochs": 2, "nice": 12})
+    process = trainer()
+    process.start(tmp_path, settings)
+    assert os.getpriority(os.PRIO_PROCESS, process.child.pid) >= 12
+    process.tell(Busy(True))
+    begin = time.monotonic()
+    process.tell(Train("test"))
+    first = process.hear(Progress)
+    assert first.steps == 4
+    process.hear(Progress)
+    # The pause before the second step ends after yield_s: a training is never starved either.
+    assert time.monotonic() - begin >= 1.5
+    process.tell(Busy(False))
+    begin = time.monotonic()
+    assert isinstance(process.hear(Result, Failed), Result)
+    process.tell(Stop())
+    assert process.code.get(timeout=20) == 0
+
+
+def test_a_check_tells_the_agreement_and_brings_back_only_what_is_better(tmp_path, store, trainer):
+    work = tmp_path / "weights"
+    work.mkdir()
+    files = {}
+    for name, seed in (("now", 0), ("before", 1)):
+        made = snapshot(
+            build_detector(SETTINGS.model, SETTINGS.classes, seed), SETTINGS.model, SETTINGS.classes, 64
+        )
+        files[name] = work / f"{name}.safetensors"
+        write_weights(files[name], made, half=True)
+    process = trainer()
+    process.start(tmp_path)
+    process.tell(Check(str(files["now"])))
+    alone = process.hear(Checked, Failed)
+    assert alone == Checked(False, "there is no detector before it", 0.0), "random weights find nothing"
+    process.tell(Check(str(files["now"]), str(files["before"])))
+    checked = process.hear(Checked, Failed)
+    assert not checked.roll_back
+    assert checked.reason.startswith("kept: on the validation frames now")
+    process.tell(Check(str(tmp_path / "missing")))
+    assert isinstance(process.hear(Checked, Failed), Failed)
