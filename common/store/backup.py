@@ -16,7 +16,7 @@ from typing import Any
 
 from common.errors import StoreCorruptError, StoreError
 from common.frame import content_digest
-from common.store.blobs import BlobFolder, sync_folder
+from common.store.blobs import BlobFolder, durable_folder, sync_folder
 from common.store.database import DATABASE_NAME, lock_folder, store_error
 from common.store.log_rows import LOG_COLUMNS, columns_sound
 from common.store.records import INLINE_LIMIT_BYTES
@@ -133,7 +133,7 @@ def restore(backup: Path, folder: Path, progress: Progress = lambda files: files
         StoreCorruptError: The backup is damaged beyond what its manifest says.
     """
     expected = _manifest(backup)
-    folder.mkdir(parents=True, exist_ok=True)
+    durable_folder(folder)
     with lock_folder(folder), store_errors(folder):
         if (folder / DATABASE_NAME).exists():
             raise StoreError(
@@ -296,7 +296,7 @@ def _snapshot(folder: Path) -> Iterator[sqlite3.Connection]:
 def filling(target: Path) -> Iterator[None]:
     """An empty folder; what is in it is removed again when it is not filled to the end."""
     with store_errors(target):
-        target.mkdir(parents=True, exist_ok=True)
+        durable_folder(target)
         if any(target.iterdir()):
             raise StoreError(f"{target} is not empty; name a new folder for the backup")
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import StoreCorruptError, StoreError, StoreFullError
 
-__all__ = ["BlobFolder", "sync_folder"]
+__all__ = ["BlobFolder", "durable_folder", "sync_folder"]
 
 READ_BYTES = 1 << 20
 """Memory used to hash a file."""
@@ -33,7 +33,10 @@ class BlobFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        durable_folder(self._incoming)
+        # Folders that a killed process made may not have been synced.
+        sync_folder(folder)
+        sync_folder(folder.parent)
 
     @property
     def folder(self) -> Path:
@@ -169,9 +172,7 @@ class BlobFolder:
     def _place(self, source: Path, digest: bytes) -> None:
         """Rename into place and make both the name and a new folder durable."""
         target = self.path(digest)
-        if not target.parent.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            sync_folder(self._folder)
+        durable_folder(target.parent)
         source.replace(target)
         sync_folder(target.parent)
 
@@ -182,6 +183,14 @@ def _hash(path: Path) -> bytes:
         while part := handle.read(READ_BYTES):
             state.update(part)
     return state.digest()
+
+
+def durable_folder(folder: Path) -> None:
+    """Make a folder with its parents, so that none of their names goes with the power."""
+    if not folder.is_dir():
+        durable_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

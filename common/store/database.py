@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from common.errors import StoreCorruptError, StoreError, StoreFullError
+from common.store.blobs import durable_folder
 from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
 from common.store.settings import StoreSettings
 
@@ -67,7 +68,7 @@ class Database:
         try:
             if settings is not None:
                 try:
-                    folder.mkdir(parents=True, exist_ok=True)
+                    durable_folder(folder)
                     self._lock_file = lock_folder(folder)
                 except OSError as error:
                     raise StoreError(

@@ -176,9 +176,10 @@ def test_a_lost_end_leaves_what_was_before_it(sound, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("change", [flip, flip_many, lose_sector, cut], ids=lambda change: change.__name__)
-def test_thousands_of_damaged_files(sound, tmp_path, change):
-    tally(tmp_path, sound, range(10_000, 11_000), change)
+def test_hundreds_more_damaged_files(sound, tmp_path, change):
+    tally(tmp_path, sound, range(10_000, 10_500), change)
 
 
 def test_a_header_of_garbage_is_told_in_one_sentence(sound, tmp_path):
