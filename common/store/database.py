@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import shutil
 import sqlite3
@@ -182,9 +183,15 @@ class Database:
             try:
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and isinstance(
+                    store_error(error, self.folder), StoreFullError
+                ):
+                    # The write-ahead log gives its part of the disk back, so that something can be dropped.
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 raise
 
     def require_room(self, inline: int, files: int = 0) -> None:
