@@ -26,6 +26,9 @@ DATABASE_NAME = "store.sqlite3"
 BUSY_SECONDS = 10.0
 """Wait for another connection's lock; readers in WAL mode never hold one for long."""
 
+CHECKPOINT_MS = 100
+"""Wait for readers when the write-ahead log is to be emptied, milliseconds; it is tried again later."""
+
 PAGE_BYTES = 4096
 """SQLite's page size; also the unit of its ``max_page_count``."""
 
@@ -189,9 +192,7 @@ class Database:
                 if isinstance(error, sqlite3.Error) and isinstance(
                     store_error(error, self.folder), StoreFullError
                 ):
-                    # The write-ahead log gives its part of the disk back, so that something can be dropped.
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                    self._give_log_back()
                 raise
 
     def require_room(self, inline: int, files: int = 0) -> None:
@@ -217,14 +218,31 @@ class Database:
         """Bytes that should be given up so that the next writes find room on the disk and in the database."""
         if self._settings is None:
             return 0
+        short = self._short()
+        if short > 0:
+            self._give_log_back()
+            short = self._short()
+        return max(0, short)
+
+    def _short(self) -> int:
+        settings = self._settings or StoreSettings()
         reusable = self._reusable()
         free = shutil.disk_usage(self.folder).free + reusable
-        short = self._settings.min_free_bytes + HEADROOM_BYTES - free
-        limit = self._settings.max_database_bytes
+        short = settings.min_free_bytes + HEADROOM_BYTES - free
+        limit = settings.max_database_bytes
         if limit is not None:
             used = int(self.connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
             short = max(short, min(HEADROOM_BYTES, limit // 8) - (limit - used + reusable))
-        return max(0, short)
+        return short
+
+    def _give_log_back(self) -> None:
+        """Empty the write-ahead log, whose file takes room too; not while a reader is in the way."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_MS}")
+            try:
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self.connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def shrink(self) -> None:
         """Give some of the pages that were freed back to the disk when that is short of room."""
@@ -235,6 +253,7 @@ class Database:
             with self.reading() as connection:
                 # A transaction of its own. It frees a page at each step: as one statement only the first.
                 connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+                self._give_log_back()
 
     def _reusable(self) -> int:
         """Bytes of freed pages, without a few that indexes may want."""
