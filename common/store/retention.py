@@ -97,8 +97,8 @@ class Retention:
         else:
             return None
         return (
-            f"the {self._what} is full: it holds {usage.records} records of {usage.record_bytes} bytes and "
-            f"has reached retention.{limit}; wait until old ones expire, raise the limit, or set when_full "
+            f"the {self._what} is full: it holds {usage.records} records of {usage.record_bytes} bytes, with "
+            f"{records} to come, and has reached retention.{limit}; wait until old ones expire, raise the limit, or set when_full "
             f"to drop_oldest"
         )
 
