@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.errors import BoxError
 
@@ -92,6 +92,8 @@ class Frame:
         boxes: Object regions in pixels of this image; may reach over its edges.
         identity: Set once a device has numbered the frame.
         validation: Held out: no node trains on it.
+        priority: Of its source, 0 to 9: frames of higher priority travel and are encoded first. It says how
+            urgent a frame is, not what it is: two frames that differ in it alone are equal.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Frame:
     boxes: tuple[Box, ...] = ()
     identity: FrameIdentity | None = None
     validation: bool = False
+    priority: int = field(default=0, compare=False)
 
     @property
     def digest(self) -> bytes:

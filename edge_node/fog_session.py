@@ -34,6 +34,7 @@ from common.wire.messages import (
 from edge_node.fetching import Fetcher
 from edge_node.fogs import FogPart
 from edge_node.outbox_sender import OutboxSender
+from edge_node.pacing import DownlinkGate, Pacing
 from edge_node.receiving import (
     Apply,
     Content,
@@ -81,6 +82,7 @@ class FogSession:
         meter: Measures the downlink from this fog.
         chunk_bytes: Bytes of one Fetch at most.
         send: Sends to this fog; raises WireError for a message that no fog would understand.
+        pacing: The device's bandwidth.
         events: What the node is told.
         sender: The edge's uploads when this is its own fog, else None.
         log_id: Id of this fog's log if it is known already.
@@ -99,6 +101,7 @@ class FogSession:
         meter: RateMeter,
         chunk_bytes: int,
         send: Callable[[Message], None],
+        pacing: Pacing,
         events: SessionEvents,
         sender: OutboxSender | None,
         log_id: int | None,
@@ -110,7 +113,8 @@ class FogSession:
         self._store = store
         self._jobs = jobs
         self._chunk_bytes = chunk_bytes
-        self._send = send
+        self._pacing = pacing
+        self._gate = DownlinkGate(pacing, send)
         self._events = events
         self._sender = sender
         self.troubles = Troubles(_log)
@@ -158,6 +162,7 @@ class FogSession:
             self._sender.closed()
         self.receiving.closed()
         self._fetcher.cancel()
+        self._gate.clear()
 
     def received(self, message: Message, size: int) -> None:
         """A message of the session has come, of ``size`` bytes.
@@ -166,6 +171,7 @@ class FogSession:
             MessageError: It contradicts itself or the window: the connection is to be closed.
         """
         now = time.monotonic()
+        self._pacing.received(size, now)
         match message:
             case Accepted(epoch) | Refused(epoch) | Corrected(epoch) if epoch != self._store.epoch:
                 # The same key recorded these with another store, before this device was installed anew.
@@ -202,6 +208,7 @@ class FogSession:
             self._follow(self._welcome)
         self.perform(self.receiving.tick(now))
         self._fetcher.tick(now)
+        self._gate.tick(now)
 
     def status(self) -> dict[str, Any]:
         """The session's part of the status file."""
@@ -218,7 +225,7 @@ class FogSession:
         for instruction in instructions:
             match instruction:
                 case SendPull(position, records, payload_bytes):
-                    self._send(Pull(position, records, payload_bytes))
+                    self._gate.send(Pull(position, records, payload_bytes), time.monotonic())
                 case Apply():
                     self._apply(instruction)
                 case FetchBlob():
@@ -299,7 +306,7 @@ class FogSession:
 
     def _fetch(self, message: Fetch) -> None:
         self.down.begin(time.monotonic())
-        self._send(message)
+        self._gate.send(message, time.monotonic())
 
     def _fetched(self, request: FetchBlob, problem: Problem | None) -> None:
         self.down.end()

@@ -22,6 +22,7 @@ from edge_node.fog_session import RETRY_S, FogSession, SessionEvents
 from edge_node.fogs import FogPart
 from edge_node.learner import Learner
 from edge_node.outbox_sender import OutboxSender
+from edge_node.pacing import Pacing
 from edge_node.receiving import Receiving
 from edge_node.recorder import Recorder
 from edge_node.settings import EdgeSettings
@@ -67,6 +68,7 @@ class EdgeNode:
         self._jobs = Jobs("store", mailbox)
         self._upkeep = Upkeep(store, self._jobs, every_s=settings.storage.retention.check_s)
         self._up = RateMeter(least_bytes=LEAST_BYTES)
+        self._pacing = Pacing(settings.traffic)
         self.sender = OutboxSender(
             store,
             self._jobs,
@@ -74,6 +76,7 @@ class EdgeNode:
                 window_frames=settings.wire.upload_window_frames,
                 window_bytes=settings.upload_bytes,
                 retry_s=RETRY_S,
+                pacing=self._pacing,
             ),
             self._up,
             expected=bool(settings.sources),
@@ -106,14 +109,15 @@ class EdgeNode:
             jobs=self._jobs,
             receiving=Receiving(
                 window_records=settings.wire.window_records,
-                window_bytes=settings.wire.window_bytes,
+                window_bytes=self._pacing.down_window(settings.wire.window_bytes),
                 originals=settings.fetch.validation_originals,
                 largest_blob=settings.fetch.large_bytes,
                 retry_s=RETRY_S,
             ),
             meter=RateMeter(least_bytes=LEAST_BYTES),
-            chunk_bytes=settings.wire.chunk_bytes,
+            chunk_bytes=self._pacing.down_window(settings.wire.chunk_bytes),
             send=send,
+            pacing=self._pacing,
             events=SessionEvents(
                 grew=lambda weights: self.learner.inbox_grew(weights=weights),
                 planned=self.learner.planned,
@@ -208,6 +212,7 @@ class EdgeNode:
                 "waiting_bytes": outbox.waiting_bytes,
                 "acknowledged": outbox.acknowledged,
                 "refused": outbox.refused,
+                "expired": outbox.expired,
                 "last_refusal": self.sender.last_refusal,
             },
             "store_problems": [
@@ -218,6 +223,7 @@ class EdgeNode:
             "inbox": {kind.value: self._store.count(kind) for kind in RecordKind},
             "waiting_for_keyframe": self._store.waiting_packets,
             "originals_fetched": self._store.original_count(),
+            "traffic": self._pacing.status(),
             "uplink_bytes_per_s": self._up.bytes_per_second(),
             "downlink_bytes_per_s": self.own.down.bytes_per_second(),
             "latency_s": self.own.latency.seconds(),

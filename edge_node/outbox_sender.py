@@ -19,6 +19,9 @@ from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Up
 
 __all__ = ["OutboxSender"]
 
+EXPIRE_S = 1.0
+"""Seconds between two looks for frames that have outlived their time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,11 +60,13 @@ class OutboxSender:
         self.troubles = Troubles(_log)
         self._welcome: Welcome | None = None
         self.last_refusal = ""
+        self._expire_at = 0.0
 
     def opened(self, welcome: Welcome) -> None:
         """A session with the own fog has begun, in which this node may upload."""
         self._welcome = welcome
         now = time.monotonic()
+        self.uploading.pacing.welcomed(welcome)
         self.perform(self.uploading.opened(welcome.max_uploads, now))
         self.corrections.opened("corrections" in welcome.features, now)
 
@@ -104,13 +109,19 @@ class OutboxSender:
             _log.warning("frame %d was refused %s: %s", message.number, what, message.sentence)
         self.last_refusal = message.sentence
         reason = f"{message.code}: {message.sentence}"
-        self.perform(self.uploading.refused(message.number, reason, message.permanent, now))
+        self.perform(
+            self.uploading.refused(message.number, reason, message.permanent, now, message.retry_after_s)
+        )
         self._pause_meter()
 
     def tick(self, now: float) -> None:
         """Time has passed."""
         self.perform(self.uploading.tick(now))
         self.corrections.tick(now)
+        # Not while frames are read that are to be sent: they are not in flight yet, and must not vanish.
+        if now >= self._expire_at and not self.uploading.loading:
+            self._expire_at = now + EXPIRE_S
+            self._expire()
 
     def perform(self, instructions: Sequence[UploadInstruction]) -> None:
         """Carry out instructions."""
@@ -121,7 +132,9 @@ class OutboxSender:
                 case SendUpload(frame):
                     self._send_frame(frame)
                 case Acknowledge(numbers):
-                    self._settle(partial(self._store.acknowledge, numbers))
+                    self._settle(
+                        partial(self._store.acknowledge, numbers), partial(self.uploading.settled, numbers)
+                    )
                 case Refuse(number, reason):
                     self._settle(partial(self._store.refuse, number, reason))
 
@@ -130,8 +143,12 @@ class OutboxSender:
             self._meter.end()
 
     def _load(self, request: LoadUploads) -> None:
+        kept = self.uploading.kept
+
         def load() -> list[Frame]:
-            return self._store.unacknowledged(request.limit, request.max_bytes, request.after)
+            # What is too old now must not be what is sent next.
+            self._store.expire(time.time(), kept)
+            return self._store.unacknowledged(request.limit, request.max_bytes, request.without)
 
         def loaded(frames: list[Frame]) -> None:
             self.troubles.working("the outbox cannot be read")
@@ -158,9 +175,24 @@ class OutboxSender:
             _log.warning("frame %d cannot be uploaded: %s", number, reason)
             self.perform(self.uploading.refused(number, reason, True, time.monotonic()))
 
-    def _settle(self, job: Call) -> None:
+    def _expire(self) -> None:
+        kept = self.uploading.kept
+
+        def failed(error: Exception) -> None:
+            self.troubles.failing("old frames cannot be dropped from the outbox", error)
+
+        def done(gone: int) -> None:
+            self.troubles.working("old frames cannot be dropped from the outbox")
+            if gone:
+                _log.info("%d frames were dropped that had waited longer than their ttl_s", gone)
+
+        self._jobs.run(lambda: self._store.expire(time.time(), kept), done, failed)
+
+    def _settle(self, job: Call, then: Call | None = None) -> None:
         def written(_: None) -> None:
             self.troubles.working("the outbox cannot be written")
+            if then is not None:
+                then()
 
         def failed(error: Exception) -> None:
             self.troubles.failing("the outbox cannot be written", error)

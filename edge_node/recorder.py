@@ -182,7 +182,8 @@ class Recorder:
                 if self._stop.wait(max(0.0, due - time.monotonic())):
                     return
                 due = max(due + interval, time.monotonic())
-            if not self._store_frame(key, ready):
+            expires = None if source.ttl_s is None else time.time() + source.ttl_s
+            if not self._store_frame(key, replace(ready, priority=source.priority), expires):
                 return
             self.status = replace(self.status, state="recording", recorded=self.status.recorded + 1)
             self._on_recorded()
@@ -198,7 +199,7 @@ class Recorder:
             self.status = replace(self.status, corrected=self.status.corrected + 1)
             self._on_corrected()
 
-    def _store_frame(self, key: str, frame: Frame) -> bool:
+    def _store_frame(self, key: str, frame: Frame, expires: float | None) -> bool:
         """Whether the frame is in the outbox; False when the recorder was stopped while it was full."""
         blocks = self._settings.validation
 
@@ -208,7 +209,7 @@ class Recorder:
         warned = False
         while True:
             try:
-                self._store.record_frame(key, frame, mark)
+                self._store.record_frame(key, frame, mark, expires)
                 return True
             except StoreFullError as error:
                 if not warned:

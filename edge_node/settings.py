@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from common.config import Settings
 from common.learning.settings import TrainingSettings
@@ -14,6 +14,7 @@ from common.store.settings import EdgeStoreSettings
 from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
 from common.wire.settings import WireSettings
+from edge_node.schedule import parse_window
 
 __all__ = [
     "EdgeSettings",
@@ -24,6 +25,7 @@ __all__ = [
     "SharingFog",
     "SourceSettings",
     "SubscriptionSettings",
+    "TrafficSettings",
     "ValidationSettings",
 ]
 
@@ -81,6 +83,46 @@ class SourceSettings(Settings):
     wait_for_detector: bool = Field(
         False, description="begin this source only once a detector has been deployed on this node"
     )
+    priority: int = Field(
+        0, ge=0, le=9, description="frames of higher priority are uploaded, and encoded at the fog, first"
+    )
+    ttl_s: float | None = Field(
+        None,
+        gt=0,
+        le=3e9,
+        description="seconds after its recording at which a frame that was not uploaded is dropped; "
+        "null: never",
+    )
+
+
+class TrafficSettings(Settings):
+    """What frames and packets may take of the link; heartbeats, reports and corrections always pass."""
+
+    uplink_bytes_per_s: float | None = Field(
+        None, gt=0, le=1e12, description="image bytes uploaded a second; null: as many as the link takes"
+    )
+    downlink_bytes_per_s: float | None = Field(
+        None, gt=0, le=1e12, description="bytes received a second, of all fogs; null: as many as come"
+    )
+    burst_s: float = Field(
+        1.0,
+        ge=0.05,
+        le=3600,
+        description="seconds of either rate that may go at once after a rest; a whole frame always may",
+    )
+    upload_windows: tuple[str, ...] = Field(
+        (),
+        max_length=100,
+        description="local times at which frames are uploaded, such as ['22:00-06:00', "
+        "'sat,sun 00:00-24:00']; a window belongs to the day on which it begins; none: always",
+    )
+
+    @field_validator("upload_windows")
+    @classmethod
+    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_window(text)
+        return value
 
 
 class ValidationSettings(Settings):
@@ -198,6 +240,7 @@ class EdgeSettings(Settings):
         "[{path: clips/one, labels: none, frames_per_second: 5}]",
     )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
+    traffic: TrafficSettings = Field(TrafficSettings(), description="bandwidth and hours of this device")
     storage: EdgeStoreSettings = Field(EdgeStoreSettings(), description="bounds of the store")
     fetch: FetchSettings = Field(FetchSettings(), description="payloads and originals to fetch")
     subscription: SubscriptionSettings = Field(SubscriptionSettings(), description="what to receive")

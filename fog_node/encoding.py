@@ -1,10 +1,10 @@
 """Which frame goes to which encoder worker, and when its record is written: a pure state machine.
 
-Frames are loaded from the store in order of arrival and gathered in batches of any devices. A device stays
-with one worker, which holds its keyframe, until another has nothing to do. Workers may finish in any order;
-records are written so that those of one device follow their order of arrival. When a worker dies, each frame
-of its batch is tried again alone, so that the frame that brings encoders down is found; after a bounded
-number of attempts it becomes a tombstone that says why.
+Frames are loaded from the store by priority, of equal priority in order of arrival, and gathered in batches
+of any devices. A device stays with one worker, which holds its keyframe, until another has nothing to do.
+Workers may finish in any order; records are written so that those of one device follow the order in which
+they were loaded. When a worker dies, each frame of its batch is tried again alone, so that the frame that
+brings encoders down is found; after a bounded number of attempts it becomes a tombstone that says why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LoadPending:
     """Instruction: read pending frames from the store, then call :meth:`EncodingState.loaded`."""
 
     limit: int
-    after: int
+    without: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ EncodingInstruction = LoadPending | Assign | Kill | FinishFrames
 class _Item:
     pending: PendingFrame
     since: float
+    order: int
     attempts: int = 0
     result: Encoded | NotEncoded | None = None
 
@@ -121,7 +122,7 @@ class EncodingState:
         self._suspects: deque[_Item] = deque()
         self._homes: dict[str, int] = {}
         self._held = 0
-        self._after = 0
+        self._loads = 0
         self._loading = False
         self._more = True
         self._finishing: tuple[_Item, ...] = ()
@@ -149,8 +150,8 @@ class EncodingState:
         self._loading = False
         self._more = self._more or len(frames) >= limit
         for pending in frames:
-            item = _Item(pending, now)
-            self._after = max(self._after, pending.arrival)
+            self._loads += 1
+            item = _Item(pending, now, self._loads)
             self._order.setdefault(pending.identity.device, deque()).append(item)
             self._held += 1
             if pending.frame is None:
@@ -250,7 +251,8 @@ class EncodingState:
         self._loading = True
         # A commit while the store reads may be missing from its answer: it sets this again.
         self._more = False
-        yield LoadPending(room, self._after)
+        held = (item.pending.arrival for queue in self._order.values() for item in queue)
+        yield LoadPending(room, frozenset(held))
 
     def _assign(self, now: float) -> Iterator[EncodingInstruction]:
         # A worker without frames of its own takes over devices of others, once these have had their turn.
@@ -297,7 +299,7 @@ class EncodingState:
                     break
                 items.append(item)
         if items:
-            self._finishing = tuple(sorted(items, key=lambda item: item.pending.arrival))
+            self._finishing = tuple(sorted(items, key=lambda item: item.order))
             yield FinishFrames(
                 tuple(
                     Finish(item.pending.identity, item.pending.frame, item.result)

@@ -389,7 +389,7 @@ class FogNode:
             _log.error("frames to encode cannot be read: %s", error)
             self._encode(self.encoding.load_failed(time.monotonic()))
 
-        self._reads.run(lambda: self._store.pending_frames(request.limit, request.after), done, failed)
+        self._reads.run(lambda: self._store.pending_frames(request.limit, request.without), done, failed)
 
     def _finish(self, items: tuple[Finish, ...]) -> None:
         def done(last_position: int) -> None:

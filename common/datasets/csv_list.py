@@ -55,7 +55,7 @@ def open_csv(path: Path, options: ReadOptions) -> StillSource:
                 x0, y0, w, h = (float(value) for value in values)
             except ValueError as error:
                 raise DatasetError(
-                    f"{where} holds {','.join(values)!r}, not four numbers; leave all empty for no box"
+                    f"{where} holds {','.join(values)[:100]!r}, not four numbers; leave all empty for no box"
                 ) from error
             name = (row[class_column].strip() if class_column else "") or DEFAULT_CLASS
             boxes.append(make_box(x0, y0, x0 + w, y0 + h, name, where))

@@ -50,7 +50,7 @@ def open_dac_sdc(path: Path, options: ReadOptions) -> StillSource:
             x0, x1, y0, y1 = (float(value) for value in match.groups()[1:])
         except ValueError as error:
             raise DatasetError(
-                f"{where} holds {line.strip()!r}, not NAME.jpg [xmin, xmax, ymin, ymax]"
+                f"{where} holds {line.strip()[:100]!r}, not NAME.jpg [xmin, xmax, ymin, ymax]"
             ) from error
         box = make_box(x0, y0, x1, y1, DEFAULT_CLASS, where)
         boxes.setdefault(_key(match[1]), []).append(box)

@@ -85,10 +85,13 @@ def parse_track(text: str, name: str) -> Sequence[Box | None]:
             x, y, w, h = (float(value) for value in _SEPARATOR.split(line.strip().strip(",;")))
         except ValueError as error:
             raise DatasetError(
-                f"{where} holds {line.strip()!r}, not x,y,w,h; write NaN,NaN,NaN,NaN for an absent object"
+                f"{where} holds {line.strip()[:100]!r}, not x,y,w,h; write NaN,NaN,NaN,NaN for an absent "
+                "object"
             ) from error
         if w < 0 or h < 0:
-            raise BoxError(f"{where}: box {line.strip()!r} has a negative size; correct it or write NaN")
+            raise BoxError(
+                f"{where}: box {line.strip()[:100]!r} has a negative size; correct it or write NaN"
+            )
         if w == 0 or h == 0 or any(math.isnan(value) for value in (x, y, w, h)):
             track.append(None)
             continue

@@ -89,7 +89,7 @@ def parse_labels(text: str, name: str, names: dict[int, str], width: int, height
         try:
             index, *numbers = (float(value) for value in values)
         except ValueError as error:
-            raise DatasetError(f"{where} holds {line.strip()!r}, not class cx cy w h") from error
+            raise DatasetError(f"{where} holds {line.strip()[:100]!r}, not class cx cy w h") from error
         if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
             raise DatasetError(f"{where} has {len(values)} values, not the five of class cx cy w h")
         if index not in names:
@@ -97,7 +97,9 @@ def parse_labels(text: str, name: str, names: dict[int, str], width: int, height
                 f"{where} has the class {values[0]}, which names in the data.yaml lacks; add it"
             )
         if not all(math.isfinite(v) and -_TOLERANCE <= v <= 1 + _TOLERANCE for v in numbers):
-            raise BoxError(f"{where}: {line.strip()!r} is not normalised to 0..1; divide by the image's size")
+            raise BoxError(
+                f"{where}: {line.strip()[:100]!r} is not normalised to 0..1; divide by the image's size"
+            )
         if len(numbers) == 4:
             cx, cy, w, h = numbers
             edges = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)

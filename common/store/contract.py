@@ -170,13 +170,12 @@ class FogStore(Closable, Protocol):
         """
         ...
 
-    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
-        """Committed frames that are not finished, oldest first.
+    def pending_frames(self, limit: int, without: Collection[int] = ()) -> list[PendingFrame]:
+        """Committed frames that are not finished: those of highest priority first, of these the oldest.
 
         Args:
             limit: At most this many.
-            after: Only those with a greater ``arrival``, so that a caller with frames in work
-                can read on; start again at 0 after a restart.
+            without: Not those of these ``arrival``s, which the caller has in work.
         """
         ...
 
@@ -342,6 +341,7 @@ class EdgeStore(Closable, Protocol):
         source_key: str,
         frame: Frame,
         mark: Callable[[int], bool] = in_validation_block,
+        expires: float | None = None,
     ) -> int:
         """Give a frame the next number and keep it until the fog has it.
 
@@ -350,6 +350,7 @@ class EdgeStore(Closable, Protocol):
                 recorded once: the same key again returns its number and changes nothing.
             frame: Its identity is ignored.
             mark: Whether the frame of a number is validation; ``frame.validation`` also marks it.
+            expires: When it is no longer worth uploading, seconds since 1970; see ``expire``.
 
         Returns:
             The frame number, from 0.
@@ -359,15 +360,27 @@ class EdgeStore(Closable, Protocol):
         """
         ...
 
-    def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
-        """Frames the fog may not have, by number, each with its identity.
+    def unacknowledged(self, limit: int, max_bytes: int, without: Collection[int] = ()) -> list[Frame]:
+        """Frames the fog may not have, each with its identity: by priority, highest first, then by number.
 
         A frame whose stored image is damaged is refused here, with the reason, and left out.
 
         Args:
             limit: At most this many.
             max_bytes: Stop before exceeding this many image bytes, but give at least one frame.
-            after: Only greater numbers, so that a sender with frames in flight can read on.
+            without: Not these numbers, which are on their way.
+        """
+        ...
+
+    def expire(self, now: float, without: Collection[int] = ()) -> int:
+        """Drop waiting frames that have outlived their time; their numbers are not used again.
+
+        Args:
+            now: Seconds since 1970.
+            without: Not these numbers: the fog may be about to acknowledge them.
+
+        Returns:
+            How many went.
         """
         ...
 

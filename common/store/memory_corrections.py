@@ -83,7 +83,7 @@ class MemoryEdgeCorrections:
         """Record new labels of a frame that was recorded before."""
         with self._open():
             found = self._recorded_frame(source_key)
-            if found is None or found[1] == "refused" or found[0].identity is None:
+            if found is None or found[1] in ("refused", "expired") or found[0].identity is None:
                 return None
             frame, identity = found[0], found[0].identity
             before = self._corrected.get(identity.number)

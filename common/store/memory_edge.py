@@ -34,6 +34,7 @@ class _Recorded:
     digest: bytes
     state: str = "waiting"
     reason: str = ""
+    expires: float | None = None
 
     @property
     def kept(self) -> bool:
@@ -94,7 +95,11 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             return self._keys.get(source_key)
 
     def record_frame(
-        self, source_key: str, frame: Frame, mark: Callable[[int], bool] = in_validation_block
+        self,
+        source_key: str,
+        frame: Frame,
+        mark: Callable[[int], bool] = in_validation_block,
+        expires: float | None = None,
     ) -> int:
         """Give a frame the next number and keep it until the fog has it."""
         size = len(frame.image)
@@ -113,7 +118,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             number = len(self._outbox)
             identity = FrameIdentity(self._device, self._epoch, number)
             stored = dataclasses.replace(marked(frame, mark(number)), identity=identity)
-            self._outbox.append(_Recorded(stored, size, stored.digest))
+            self._outbox.append(_Recorded(stored, size, stored.digest, expires=expires))
             self._keys[source_key] = number
             return number
 
@@ -124,19 +129,35 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     def _state(self, number: int) -> str:
         return self._outbox[number].state
 
-    def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
-        """Frames the fog may not have, by number."""
+    def unacknowledged(self, limit: int, max_bytes: int, without: Collection[int] = ()) -> list[Frame]:
+        """Frames the fog may not have, by priority and number."""
         frames: list[Frame] = []
         total = 0
         with self._open():
-            for number, item in enumerate(self._outbox):
-                if item.state != "waiting" or number <= after:
-                    continue
+            waiting = [
+                item
+                for number, item in enumerate(self._outbox)
+                if item.state == "waiting" and number not in without
+            ]
+            for item in sorted(waiting, key=lambda item: -item.frame.priority):
                 if len(frames) >= limit or (frames and total + item.size > max_bytes):
                     break
                 frames.append(item.frame)
                 total += item.size
         return frames
+
+    def expire(self, now: float, without: Collection[int] = ()) -> int:
+        """Drop waiting frames that have outlived their time."""
+        with self._open():
+            old = [
+                number
+                for number, item in enumerate(self._outbox)
+                if item.state == "waiting" and item.expires is not None and item.expires <= now
+            ]
+            gone = [number for number in old if number not in without]
+            for number in gone:
+                self._settle(number, "expired", "")
+            return len(gone)
 
     def acknowledge(self, numbers: Iterable[int]) -> None:
         """The fog has these."""
@@ -154,7 +175,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             return
         item = self._outbox[number]
         item.state, item.reason = state, reason
-        if state == "refused" or not (item.frame.validation and item.frame.labelled):
+        if state != "acknowledged" or not (item.frame.validation and item.frame.labelled):
             item.frame = dataclasses.replace(item.frame, image=b"")
 
     def refused(self) -> list[tuple[int, str]]:
@@ -173,6 +194,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
                 waiting_bytes=sum(waiting),
                 acknowledged=sum(item.state == "acknowledged" for item in self._outbox),
                 refused=sum(item.state == "refused" for item in self._outbox),
+                expired=sum(item.state == "expired" for item in self._outbox),
             )
 
     # Inbox

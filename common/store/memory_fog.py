@@ -128,15 +128,15 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
         self._uploads[identity_of(frame)] = _Upload(frame, mark)
         return CommitOutcome.STORED
 
-    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
-        """Committed frames that are not finished, oldest first."""
+    def pending_frames(self, limit: int, without: Collection[int] = ()) -> list[PendingFrame]:
+        """Committed frames that are not finished, the most urgent first."""
         with self._open():
             waiting = [
                 PendingFrame(arrival, identity, upload.frame)
                 for arrival, (identity, upload) in enumerate(self._uploads.items(), start=1)
-                if upload.position is None and arrival > after
+                if upload.position is None and arrival not in without
             ]
-        return waiting[:limit]
+        return sorted(waiting, key=lambda item: -item.frame.priority if item.frame else 0)[:limit]
 
     def finish(
         self, identity: FrameIdentity, kind: RecordKind, meta: Mapping[str, Any], payload: bytes

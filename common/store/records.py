@@ -199,6 +199,7 @@ class OutboxState:
         waiting_bytes: Their image bytes.
         acknowledged: Frames the fog has on disk.
         refused: Frames the fog refused for good.
+        expired: Frames dropped because they had waited longer than their time to live.
     """
 
     recorded: int
@@ -206,3 +207,4 @@ class OutboxState:
     waiting_bytes: int
     acknowledged: int
     refused: int
+    expired: int = 0

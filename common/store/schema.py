@@ -132,9 +132,26 @@ CREATE INDEX corrections_waiting ON corrections (number) WHERE state = 'waiting'
 """
 """An edge's newest labels of its own frames that were corrected."""
 
+FOG_PRIORITIES = """
+ALTER TABLE frames ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+DROP INDEX frames_pending;
+CREATE INDEX frames_pending ON frames (priority DESC, arrival) WHERE position IS NULL;
+"""
+"""The priority of a frame, in whose order frames are encoded."""
+
+EDGE_PRIORITIES = """
+ALTER TABLE outbox ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN expires REAL;
+DROP INDEX outbox_waiting;
+CREATE INDEX outbox_waiting ON outbox (priority DESC, number, size) WHERE state = 'waiting';
+CREATE INDEX outbox_expiring ON outbox (expires, number) WHERE state = 'waiting' AND expires IS NOT NULL;
+CREATE INDEX outbox_expired ON outbox (number) WHERE state = 'expired';
+"""
+"""The priority of a frame, in whose order frames are uploaded, and when it is no longer worth that."""
+
 SCHEMAS: Mapping[Role, tuple[str, ...]] = {
-    "fog": (STATE + FOG_1, FOG_2, "", FOG_4 + QUARANTINE),
-    "edge": (STATE + EDGE_1, EDGE_2, EDGE_3, EDGE_4 + QUARANTINE + CORRECTIONS),
+    "fog": (STATE + FOG_1, FOG_2, "", FOG_4 + QUARANTINE + FOG_PRIORITIES),
+    "edge": (STATE + EDGE_1, EDGE_2, EDGE_3, EDGE_4 + QUARANTINE + CORRECTIONS + EDGE_PRIORITIES),
 }
 """Of each role: the SQL that makes version 1, and then each version of the one before it.
 

@@ -115,7 +115,8 @@ class SqliteEdgeCorrections:
         """Record new labels of a frame that was recorded before."""
         with self._database.lock, self._database.transaction() as connection:
             row = connection.execute(
-                "SELECT number, facts FROM outbox WHERE source_key = ? AND state != 'refused'",
+                "SELECT number, facts FROM outbox WHERE source_key = ? "
+                "AND state NOT IN ('refused', 'expired')",
                 (source_key.encode("utf-8", "surrogateescape"),),
             ).fetchone()
             if row is None:

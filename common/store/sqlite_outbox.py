@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,14 +50,16 @@ class SqliteOutbox:
         # What a node asks for all the time is held in memory: the answer waits for no disk.
         self._epoch = unsigned(database.state("epoch") or 0)
         with database.reading() as connection:
-            recorded, refused = connection.execute(
-                "SELECT coalesce(max(number) + 1, 0), count(*) FILTER (WHERE state = 'refused') FROM outbox"
+            recorded, refused, expired = connection.execute(
+                "SELECT coalesce(max(number) + 1, 0), count(*) FILTER (WHERE state = 'refused'), "
+                "count(*) FILTER (WHERE state = 'expired') FROM outbox"
             ).fetchone()
             waiting, size = connection.execute(
                 "SELECT count(*), coalesce(sum(size), 0) FROM outbox WHERE state = 'waiting'"
             ).fetchone()
         self.quarantine = Quarantine(database, settings.max_quarantine_bytes)
-        self._outbox = OutboxState(recorded, waiting, size, recorded - waiting - refused, refused)
+        acknowledged = recorded - waiting - refused - expired
+        self._outbox = OutboxState(recorded, waiting, size, acknowledged, refused, expired)
 
     @property
     def quarantined(self) -> QuarantineState:
@@ -77,7 +80,11 @@ class SqliteOutbox:
         return None if row is None else int(row[0])
 
     def record_frame(
-        self, source_key: str, frame: Frame, mark: Callable[[int], bool] = in_validation_block
+        self,
+        source_key: str,
+        frame: Frame,
+        mark: Callable[[int], bool] = in_validation_block,
+        expires: float | None = None,
     ) -> int:
         """Give a frame the next number and keep it until the fog has it."""
         size = len(frame.image)
@@ -103,8 +110,16 @@ class SqliteOutbox:
                 columns = (number, self._device, signed(self.epoch), _key(source_key), digest, size, facts)
                 connection.execute(
                     "INSERT INTO outbox (number, device, epoch, source_key, digest, size, facts, "
-                    "held_out, checksum, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*columns, int(frame.validation and frame.labelled), checksum(*columns), inline),
+                    "held_out, checksum, image, priority, expires) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *columns,
+                        int(frame.validation and frame.labelled),
+                        checksum(*columns),
+                        inline,
+                        frame.priority,
+                        expires,
+                    ),
                 )
             self._outbox = replace(
                 outbox,
@@ -114,23 +129,29 @@ class SqliteOutbox:
             )
         return number
 
-    def unacknowledged(self, limit: int, max_bytes: int, after: int = -1) -> list[Frame]:
-        """Frames the fog may not have, by number."""
+    def unacknowledged(self, limit: int, max_bytes: int, without: Collection[int] = ()) -> list[Frame]:
+        """Frames the fog may not have, by priority and number."""
         frames: list[Frame] = []
         damaged: list[tuple[int, str]] = []
         total = 0
         with self._database.lock:
             with self._database.reading() as connection:
+                # The images of frames that are passed over are not read.
                 cursor = connection.execute(
-                    "SELECT number, device, epoch, source_key, digest, size, facts, checksum, image "
-                    "FROM outbox WHERE state = 'waiting' AND number > ? ORDER BY number",
-                    (after,),
+                    "SELECT number FROM outbox WHERE state = 'waiting' ORDER BY priority DESC, number"
                 )
-                for *columns, check, image in cursor:
+                for (chosen,) in cursor:
                     if len(frames) >= limit:
                         break
+                    if chosen in without:
+                        continue
+                    *columns, check, image, priority = connection.execute(
+                        "SELECT number, device, epoch, source_key, digest, size, facts, checksum, image, "
+                        "priority FROM outbox WHERE number = ?",
+                        (chosen,),
+                    ).fetchone()
                     try:
-                        frame = self._stored(tuple(columns), check, image)
+                        frame = replace(self._stored(tuple(columns), check, image), priority=priority)
                     except StoreCorruptError as error:
                         damaged.append((columns[0], str(error)))
                         continue
@@ -152,46 +173,53 @@ class SqliteOutbox:
         data = self._database.content(name, digest, image)
         return frame_of(json.loads(facts), data, FrameIdentity(device, unsigned(epoch), number))
 
+    def expire(self, now: float, without: Collection[int] = ()) -> int:
+        """Drop waiting frames that have outlived their time."""
+        with self._database.lock:
+            with self._database.reading() as connection:
+                old = connection.execute(
+                    "SELECT number FROM outbox WHERE state = 'waiting' AND expires <= ?", (now,)
+                ).fetchall()
+            gone = [number for (number,) in old if number not in without]
+            if gone:
+                self._settle([(number, "expired", None) for number in gone])
+            return len(gone)
+
     def acknowledge(self, numbers: Iterable[int]) -> None:
         """The fog has these on disk."""
-        self._settle([(number, None) for number in numbers])
+        self._settle([(number, "acknowledged", None) for number in numbers])
 
     def refuse(self, number: int, reason: str) -> None:
         """The fog refuses this frame for good."""
-        self._settle([(number, reason)])
+        self._settle([(number, "refused", reason)])
 
-    def _settle(self, outcomes: Sequence[tuple[int, str | None]]) -> None:
-        """Take frames off the waiting ones; a reason refuses, None acknowledges."""
+    def _settle(self, outcomes: Sequence[tuple[int, str, str | None]]) -> None:
+        """Take frames off the waiting ones: (number, its new state, why it was refused)."""
         large: list[bytes] = []
-        acknowledged = refused = size = 0
+        settled: Counter[str] = Counter()
+        size = 0
         with self._database.lock:
             with self._database.transaction() as connection:
-                for number, reason in outcomes:
+                for number, state, reason in outcomes:
                     row = connection.execute(
                         "UPDATE outbox SET state = ?, reason = ?, kept = iif(held_out AND ?, 1, 0), "
                         "image = iif(held_out AND ?, image, NULL) "
                         "WHERE number = ? AND state = 'waiting' RETURNING digest, size",
-                        (
-                            "acknowledged" if reason is None else "refused",
-                            reason,
-                            reason is None,
-                            reason is None,
-                            number,
-                        ),
+                        (state, reason, state == "acknowledged", state == "acknowledged", number),
                     ).fetchone()
                     if row is not None:
-                        acknowledged += reason is None
-                        refused += reason is not None
+                        settled[state] += 1
                         size += int(row[1])
                         if row[1] > INLINE_LIMIT_BYTES:
                             large.append(row[0])
             outbox = self._outbox
             self._outbox = OutboxState(
                 recorded=outbox.recorded,
-                waiting=outbox.waiting - acknowledged - refused,
+                waiting=outbox.waiting - settled.total(),
                 waiting_bytes=outbox.waiting_bytes - size,
-                acknowledged=outbox.acknowledged + acknowledged,
-                refused=outbox.refused + refused,
+                acknowledged=outbox.acknowledged + settled["acknowledged"],
+                refused=outbox.refused + settled["refused"],
+                expired=outbox.expired + settled["expired"],
             )
             self._database.discard(large)
 

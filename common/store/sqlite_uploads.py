@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from common.errors import StoreCorruptError, StoreFullError
@@ -81,7 +81,7 @@ class SqliteUploads:
         inline = self._database.keep(digest, frame.image)
         connection.execute(
             "INSERT INTO frames (device, epoch, number, fingerprint, digest, size, facts, held_out, "
-            "checksum, kept, image) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)",
+            "checksum, kept, image, priority) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
             (
                 *key,
                 mark,
@@ -91,18 +91,27 @@ class SqliteUploads:
                 int(frame.validation and frame.labelled),
                 checksum(*key, mark, digest, size, facts),
                 inline,
+                frame.priority,
             ),
         )
         return CommitOutcome.STORED
 
-    def pending_frames(self, limit: int, after: int = 0) -> list[PendingFrame]:
-        """Committed frames that are not finished, oldest first."""
+    def pending_frames(self, limit: int, without: Collection[int] = ()) -> list[PendingFrame]:
+        """Committed frames that are not finished, the most urgent first."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT arrival, device, epoch, number, fingerprint, digest, size, facts, checksum, image "
-                "FROM frames WHERE position IS NULL AND arrival > ? ORDER BY arrival LIMIT ?",
-                (after, limit),
+            waiting = connection.execute(
+                "SELECT arrival FROM frames WHERE position IS NULL ORDER BY priority DESC, arrival LIMIT ?",
+                (limit + len(without),),
             ).fetchall()
+            chosen = [arrival for (arrival,) in waiting if arrival not in without][:limit]
+            rows = [
+                connection.execute(
+                    "SELECT arrival, device, epoch, number, fingerprint, digest, size, facts, checksum, "
+                    "image FROM frames WHERE arrival = ?",
+                    (arrival,),
+                ).fetchone()
+                for arrival in chosen
+            ]
             return [item for row in rows if (item := self._pending(row)) is not None]
 
     def _pending(self, row: tuple[Any, ...]) -> PendingFrame | None:

@@ -134,6 +134,7 @@ class Upload:
             validation=frame.validation,
             digest=frame.digest,
             payload=frame.image,
+            priority=frame.priority,
         )
 
     def to_frame(self, device: str) -> Frame:
@@ -156,6 +157,7 @@ class Upload:
             boxes=tuple(Box(*box) for box in self.boxes),
             identity=FrameIdentity(device, self.epoch, self.number),
             validation=self.validation,
+            priority=self.priority,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["TokenBucket"]
 
 
@@ -38,6 +40,13 @@ class TokenBucket:
             return 0.0
         self._fill(now)
         return max(0.0, -self._level / self._rate)
+
+    def level(self, now: float) -> float:
+        """How much it holds; infinite without a limit, negative in debt."""
+        if self._rate is None:
+            return math.inf
+        self._fill(now)
+        return self._level
 
     def take(self, amount: float, now: float) -> None:
         """So much has passed."""

@@ -44,7 +44,7 @@ def test_nothing_is_sent_before_a_session():
 
 def test_the_smaller_of_both_windows_counts():
     (load,) = uploading(frames=10).opened(3, 0.0)
-    assert load == LoadUploads(3, 1000, -1)
+    assert load == LoadUploads(3, 1000, frozenset())
 
 
 def test_the_window_is_filled_and_refilled():
@@ -56,7 +56,7 @@ def test_the_window_is_filled_and_refilled():
     assert size == 10
     acknowledge, load = instructions
     assert acknowledge == Acknowledge((0,))
-    assert (load.limit, load.after) == (1, 1)
+    assert (load.limit, load.without) == (1, {1})
 
 
 def test_bytes_bound_the_window_but_one_frame_always_goes():
@@ -73,7 +73,7 @@ def test_a_new_session_sends_everything_unacknowledged_again():
     state.closed()
     assert state.in_flight == 0
     (load,) = state.opened(8, 1.0)
-    assert load.after == -1
+    assert load.without == set()
 
 
 def test_an_answer_of_the_outbox_to_an_earlier_session_does_not_move_the_new_start():
@@ -94,7 +94,7 @@ def test_a_refusal_for_now_is_tried_again_after_a_while_without_doubling_what_is
     assert state.recorded(1.5) == [], "nothing more is sent meanwhile"
     assert state.tick(3.0) == [], "another answer is still to come"
     _, (_, load) = state.accepted((1,), 3.5)
-    assert load.after == -1
+    assert load.without == set()
     assert sent(state.loaded(load, [frame(0)], 3.5)) == [0]
 
 
@@ -107,14 +107,14 @@ def test_one_frame_tells_whether_a_full_fog_has_room_again():
         state.refused(number, "full", False, 1.0)
     for now in (3.0, 5.0):
         (load,) = state.tick(now)
-        assert (load.limit, load.after) == (1, -1)
+        assert (load.limit, load.without) == (1, set())
         assert sent(state.loaded(load, frames[:1], now)) == [0]
         assert state.recorded(now) == []
         assert state.refused(0, "full", False, now) == []
     (load,) = state.tick(7.0)
     state.loaded(load, frames[:1], 7.0)
     _, (_, load) = state.accepted((0,), 7.1)
-    assert (load.limit, load.after) == (4, 0), "the whole window"
+    assert (load.limit, load.without) == (4, set()), "the whole window"
 
 
 def test_a_new_session_begins_with_the_whole_window():
@@ -152,7 +152,7 @@ def test_a_frame_refused_while_the_outbox_is_read_is_sent_again():
     state.refused(0, "full", False, 0.5)
     assert state.loaded(late, [frame(1)], 1.0) == [], "nothing is sent to a fog that takes nothing"
     (load,) = state.tick(2.5)
-    assert load.after == -1
+    assert load.without == set()
     assert sent(state.loaded(load, [frame(0)], 2.5)) == [0]
 
 

@@ -38,7 +38,7 @@ def arrivals(finish):
 
 def test_frames_of_several_devices_share_a_batch():
     state = make()
-    assert state.tick(0.0) == [LoadPending(8, 0)]
+    assert state.tick(0.0) == [LoadPending(8, frozenset())]
     state.worker_ready(0, 0.0)
     (assign,) = only(Assign, state.loaded([pending(1), pending(2, "b"), pending(3)], 8, 0.0))
     assert [frame.identity.device for frame in assign.frames] == ["a", "b", "a"]
@@ -226,7 +226,7 @@ def test_frames_committed_while_the_store_reads_are_not_overlooked():
     state.tick(0.0)
     state.frames_committed(0.0)
     (load,) = only(LoadPending, state.loaded([], 8, 0.0))
-    assert load.after == 0
+    assert load.without == set()
 
 
 def test_a_stopped_state_gives_out_no_more_batches():
@@ -259,8 +259,9 @@ def test_every_frame_is_written_once_and_in_the_order_of_its_device(frames, chan
                 queue += state.batch_encoded(worker, assign.batch, [ENCODED] * len(assign.frames), now)
             continue
         match queue.pop(0):
-            case LoadPending(limit, after):
-                found = [entry for entry in stored if entry.arrival > after][:limit]
+            case LoadPending(limit, without):
+                waiting = [entry for entry in stored if entry.identity not in written]
+                found = [entry for entry in waiting if entry.arrival not in without][:limit]
                 queue += state.loaded(found, limit, now)
             case Assign() as assign:
                 busy[assign.worker] = assign

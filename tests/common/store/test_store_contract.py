@@ -92,7 +92,9 @@ class TestFogStore:
         fog.commit_frames([frame(number) for number in range(5)])
         first = fog.pending_frames(2)
         assert [item.identity.number for item in first] == [0, 1]
-        assert [item.identity.number for item in fog.pending_frames(9, after=first[-1].arrival)] == [2, 3, 4]
+        assert [
+            item.identity.number for item in fog.pending_frames(9, without=[item.arrival for item in first])
+        ] == [2, 3, 4]
 
     def test_finishing_appends_one_record_and_takes_the_frame_off(self, fog):
         fog.commit_frames([frame(0), frame(1)])
@@ -373,7 +375,7 @@ class TestOutbox:
         assert edge.unacknowledged(1, 1 << 20) == expected[:1]
         assert edge.unacknowledged(10, 1_000) == expected[:2]
         assert edge.unacknowledged(10, 1) == expected[:1]
-        assert edge.unacknowledged(10, 1 << 20, after=1) == expected[2:]
+        assert edge.unacknowledged(10, 1 << 20, without=(0, 1)) == expected[2:]
 
     def test_a_source_key_is_recorded_once(self, edge):
         assert edge.recorded("key") is None
