@@ -16,7 +16,7 @@ from typing import Any
 from common.errors import ConfigError
 from fog_node.ray_settings import RaySettings
 
-__all__ = ["connect", "disconnect", "is_own", "ray_version", "reason_of"]
+__all__ = ["connect", "disconnect", "is_own", "ray_version", "reason_of", "sentence_of"]
 
 LOG_BYTES = 8 << 20
 """Size of each log file of a local Ray, bytes; one older file of each is kept."""
@@ -83,7 +83,7 @@ def connect(settings: RaySettings, *, workers: int, folder: str) -> ModuleType:
             }
         ray.init(settings.address, **options)
     except Exception as error:  # Ray raises builtins, errors of its own and those of gRPC
-        raise ConfigError(_sentence(settings.address, error)) from error
+        raise ConfigError(sentence_of(settings.address, error)) from error
     return ray
 
 
@@ -127,8 +127,8 @@ def _require_answer(settings: RaySettings) -> None:
         ) from error
 
 
-def _sentence(address: str, error: Exception) -> str:
-    """One sentence for what Ray says in many."""
+def sentence_of(address: str, error: Exception) -> str:
+    """Why the Ray at ``address`` cannot be used: one sentence for what Ray says in many."""
     words = " ".join(str(error).split())
     if "Version mismatch" in words:
         versions = words.partition("Version mismatch: ")[2].rstrip(".")
@@ -142,5 +142,6 @@ def _sentence(address: str, error: Exception) -> str:
             "address to local"
         )
     if isinstance(error, ImportError):
-        return f"Ray cannot be imported ({words[:REASON_LIMIT]}); install residual-inr[ray] anew"
+        missing = "ray[client]" if address.startswith("ray://") else "residual-inr[ray] anew"
+        return f"Ray cannot be imported ({words[:REASON_LIMIT]}); install {missing}"
     return f"Ray at address {address} cannot be used: {type(error).__name__}: {words[:REASON_LIMIT]}"

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common import __version__
 from common.config import parse_settings
 from common.errors import ConfigError
 from common.store import open_fog_store
-from fog_node.ray_cluster import reason_of
+from fog_node.encoder_messages import StartEncoder, to_map
+from fog_node.ray_actor import EncoderActor
+from fog_node.ray_cluster import reason_of, sentence_of
 from fog_node.ray_settings import RaySettings
 from fog_node.settings import FogSettings
 from tests.node_processes import ROOT, Deployment, write_frames
@@ -175,3 +178,43 @@ def test_settings_that_cannot_work_are_one_sentence(settings, words):
     with pytest.raises(ConfigError) as error:
         parse_settings(yaml.safe_dump({"workers": settings}), FogSettings, name="fog.yaml")
     assert words in str(error.value)
+
+
+@needs_ray
+def test_a_worker_without_room_waits_and_the_log_says_what_it_needs(deployment, ray_address, monkeypatch):
+    from tests.ray_clusters import TOKEN
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    deployment.start_fog(workers={"ray": {"address": ray_address, "cpus": 99, "start_s": 1}})
+    deployment.fog.wait_for_log(
+        "encoder 0 has no place in the Ray cluster yet: each needs 99 CPU, free are", 60
+    )
+    assert deployment.fog.status()["workers"][0]["state"] == "starting"
+    assert deployment.fog.terminate() == 0
+
+
+def test_a_node_with_another_version_says_so():
+    with pytest.raises(ConfigError, match="install the fog's version on every node"):
+        EncoderActor().start("stub_encoder", f"{__version__}.1", to_map(StartEncoder({})))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError(
+                "Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.11.7\n"
+                "This process on node 10.0.0.2 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7\n"
+            ),
+            "runs other versions: The cluster was started with: Ray: 2.50.0",
+        ),
+        (ConnectionError("Could not find any running Ray instance. Please"), "start it with ray start"),
+        (ModuleNotFoundError("No module named 'grpc'"), "install residual-inr[ray] anew"),
+        (ValueError("what\nelse"), "cannot be used: ValueError: what else"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_one_sentence(error, words):
+    sentence = sentence_of("10.0.0.1:6379", error)
+    assert words in sentence
+    assert "\n" not in sentence
