@@ -191,7 +191,7 @@ def arriving(cameras: Sequence[Sequence[Frame]], turn: int) -> list[Frame]:
 def measure(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
     """Fill the report."""
     cameras = load_frames(arguments.source, arguments.frames)
-    encoder = EncoderSettings.model_validate({"stream": {"mode": arguments.stream}})
+    encoder = EncoderSettings.model_validate({"width": arguments.width, "stream": {"mode": arguments.stream}})
     kinds: dict[str, dict[str, Any] | None] = {"processes": None}
     if find_spec("ray") is not None:
         kinds["Ray"] = {}
@@ -292,6 +292,7 @@ def _run(arguments: argparse.Namespace) -> int:
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "source": "made clips" if arguments.source is None else arguments.source.name,
         "stream": arguments.stream,
+        "width": arguments.width,
         "frames": arguments.frames,
     }
     folder = None if arguments.out is None else make_folder(arguments.out)
@@ -320,6 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="devices",
         help="encoder.stream.mode: off encodes every frame by itself (devices)",
     )
+    parser.add_argument("--width", type=int, default=640, help="coded width, pixels (640)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="where (cpu)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write encode_workers.json and .png there")
     add_json(parser)
