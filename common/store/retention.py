@@ -98,8 +98,8 @@ class Retention:
             return None
         return (
             f"the {self._what} is full: it holds {usage.records} records of {usage.record_bytes} bytes, with "
-            f"{records} to come, and has reached retention.{limit}; wait until old ones expire, raise the limit, or set when_full "
-            f"to drop_oldest"
+            f"{records} to come, and has reached retention.{limit}; wait until old ones expire, raise the "
+            f"limit, or set when_full to drop_oldest"
         )
 
     def through(self, oldest: Sequence[Entry], usage: Usage, now: float, shortage: int = 0) -> int | None:
