@@ -50,6 +50,7 @@ class SqliteInbox:
                 "UNION ALL SELECT kind, count(*) FROM dropped GROUP BY kind"
             ).fetchall()
             held = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM inbox").fetchone()
+            self._dropped = connection.execute("SELECT 1 FROM dropped LIMIT 1").fetchone() is not None
             originals = connection.execute("SELECT count(*) FROM originals").fetchone()
             waiting = connection.execute("SELECT count(*) FROM inbox WHERE waiting = 1").fetchone()
         self._positions = {unsigned(int(log)): int(position) for log, position in logs}
@@ -137,7 +138,7 @@ class SqliteInbox:
     def _held(self, connection: sqlite3.Connection, record: Record) -> tuple[bytes, int] | None:
         """Digest and log of what is stored under this identity."""
         key = (record.device, signed(record.epoch), signed(record.number), record.kind.value)
-        for table in ("inbox", "dropped"):
+        for table in ("inbox", "dropped") if self._dropped else ("inbox",):
             row = connection.execute(
                 f"SELECT digest, coalesce(log, 0) FROM {table} "
                 "WHERE device = ? AND epoch = ? AND number = ? AND kind = ?",

@@ -77,6 +77,7 @@ class SqliteRetainedInbox(SqliteInbox):
             keyframes = self._drop_fetched(connection, "keyframes", "keyframe", named)
             originals = self._drop_fetched(connection, "originals", "source_digest", sources)
         self._floor = through
+        self._dropped = self._dropped or bool(rows)
         self._usage = self._usage.plus(-len(rows), -sum(row[7] for row in rows))
         self._waiting -= sum(row[8] for row in rows)
         self._originals -= len(originals)
