@@ -33,6 +33,10 @@ PACKETS_AT_A_TIME = 16
 the integers of one takes some 50 ms."""
 
 
+ROUND = "round.json"
+"""File in the trainer's folder that says what the last round knew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The end of a round or a judgement.
@@ -66,6 +70,7 @@ class NodeTrainer:
         self.position = 0
         self.left_out = 0
         self._corrected_to = 0
+        self._round_position = _read_position(work_dir / ROUND)
         self._view = view
         self._work_dir = work_dir
         self._expected: DetectorWeights | None = None
@@ -94,16 +99,12 @@ class NodeTrainer:
                     packets.append((position, decode_packet(data)))
                 except PacketError as error:
                     self._leave_out(position, error)
-            keyframes = self._keyframes(packets)
-            try:
-                self._add(packets, keyframes)
-            except LearningError:
-                # One label of an unknown class: find it, and keep the others.
-                for position, packet in packets:
-                    try:
-                        self._add([(position, packet)], keyframes)
-                    except LearningError as error:
-                        self._leave_out(position, error)
+            before = [item for item in packets if item[0] <= self._round_position]
+            self._take(before)
+            if len(before) < len(packets) and self.store.new_from == 0:
+                # The first that came after the last round began, which an earlier process trained.
+                self.store.new_from = self.store.end
+            self._take(packets[len(before) :])
             taken += len(found)
         return taken
 
@@ -132,6 +133,19 @@ class NodeTrainer:
             if data is not None:
                 packet = decode_packet(data)
                 self.store.add([packet], self._keyframes([(0, packet)]), {0: labels})
+
+    def _take(self, packets: Sequence[tuple[int, Packet]]) -> None:
+        """Take packets over; those that cannot be used are left out."""
+        keyframes = self._keyframes(packets)
+        try:
+            self._add(packets, keyframes)
+        except LearningError:
+            # One label of an unknown class: find it, and keep the others.
+            for position, packet in packets:
+                try:
+                    self._add([(position, packet)], keyframes)
+                except LearningError as error:
+                    self._leave_out(position, error)
 
     def _add(self, packets: Sequence[tuple[int, Packet]], keyframes: Mapping[bytes, Packet]) -> None:
         corrected = {}
@@ -170,9 +184,12 @@ class NodeTrainer:
             LearningError: Nothing to train on, bad weights, or the training diverged.
         """
         start = self._read(current) if current else start_weights(self.settings)
+        position, end = self.position, self.store.end
         result = train(self.store, self.settings, start, self._work_dir, hooks)
         if result.interrupted:
             return None
+        self.store.new_from, self._round_position = end, position
+        write_durably(self._work_dir / ROUND, json.dumps({"position": position}).encode())
         path = self._work_dir / "trained.safetensors"
         size = write_weights(path, result.weights, half=self.settings.half_weights)
         # Judge what will be deployed: the weights as they are in the file.
@@ -285,6 +302,14 @@ class NodeTrainer:
     def _leave_out(self, position: int, error: Exception | str) -> None:
         self.left_out += 1
         sys.stderr.write(f"trainer: left out the packet at position {position}: {error}\n")
+
+
+def _read_position(path: Path) -> int:
+    """Position of the store when the last round began; 0 before the first, or when the file is damaged."""
+    try:
+        return int(json.loads(path.read_bytes())["position"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _labels_of(correction: Correction) -> KnownLabels:

@@ -76,6 +76,8 @@ class ResidentStore:
         host, disk = (settings.host_bytes, settings.disk_bytes) if folder is not None else (0, 0)
         self._aside = Aside(Spill(host, disk, folder), self.rasters) if host or disk else None
         self._staged: list[int] = []
+        self.new_from = 0
+        """Frames from this number on are new since the last round."""
 
     def __len__(self) -> int:
         return len(self._index.frames)
@@ -102,13 +104,8 @@ class ResidentStore:
 
     @property
     def boxes(self) -> int:
-        """Number of labels of the resident frames."""
+        """Labels of all frames."""
         return len(self._index.labels)
-
-    @property
-    def group_keys(self) -> tuple[GroupKey, ...]:
-        """Size classes seen so far."""
-        return tuple(self._keys)
 
     def resident(self, frames: Tensor) -> Tensor:
         """Which (N,) bool of the frames (N,) int64 are here, on the device or laid aside."""

@@ -171,7 +171,7 @@ class ResidentTrainer(DetectionTrainer):
         self.interrupted = False
         self._limit_reached = False
         self._last_checkpoint = self._last_report = time.monotonic()
-        per_epoch = -(-len(store) // settings.batch)
+        per_epoch = EpochSampler(store, settings.batch, settings.seed, settings.replay_share).batches
         epochs = settings.epochs
         if settings.max_steps is not None:
             epochs = min(epochs, math.ceil(settings.max_steps / per_epoch))
@@ -193,7 +193,7 @@ class ResidentTrainer(DetectionTrainer):
     ) -> ResidentLoader:
         """Batches straight from the resident store; for validation too, since it is done elsewhere."""
         settings = self.settings
-        sampler = EpochSampler(self.frames, batch_size, settings.seed)
+        sampler = EpochSampler(self.frames, batch_size, settings.seed, settings.replay_share)
         augmentation = settings.augmentation if mode == "train" else NO_AUGMENTATION
         last_mosaic = self.epochs - augmentation.close_mosaic
         return ResidentLoader(sampler, settings, augmentation, self.decode, last_mosaic)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,16 +26,22 @@ class EpochSampler:
         store: Where the frames are.
         batch: Frames a batch; the last one of an epoch may be smaller.
         seed: Seed of all epochs together.
+        replay_share: Share of an epoch that is drawn anew from the frames before ``store.new_from``, beside
+            all later ones; None: every frame of the store.
     """
 
-    def __init__(self, store: ResidentStore, batch: int, seed: int) -> None:
+    def __init__(
+        self, store: ResidentStore, batch: int, seed: int, replay_share: float | None = None
+    ) -> None:
         self.store = store
         self.batch = batch
         self.seed = seed
+        self.replay_share = replay_share
 
     def __len__(self) -> int:
         """Frames of an epoch that would begin now."""
-        return len(self.store)
+        old, new = self._parts()
+        return self._replayed(old, new) + len(new)
 
     @property
     def batches(self) -> int:
@@ -41,9 +49,25 @@ class EpochSampler:
         return -(-len(self) // self.batch)
 
     def order(self, epoch: int) -> Tensor:
-        """(F,) int64: every resident frame once, shuffled for this epoch."""
+        """(F,) int64: the frames of this epoch once each, shuffled for it."""
         generator = np.random.default_rng([self.seed, epoch])
-        return torch.from_numpy(generator.permutation(self.store.numbers.numpy()))
+        old, new = self._parts()
+        replayed = self._replayed(old, new)
+        if replayed < len(old):
+            old = generator.permutation(old)[:replayed]
+        return torch.from_numpy(generator.permutation(np.concatenate([old, new])))
+
+    def _parts(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Frames of earlier rounds, and those that came since."""
+        numbers = self.store.numbers.numpy()
+        first = int(np.searchsorted(numbers, self.store.new_from))
+        return numbers[:first], numbers[first:]
+
+    def _replayed(self, old: npt.NDArray[np.int64], new: npt.NDArray[np.int64]) -> int:
+        """How many of the old frames an epoch takes; all of them when there is nothing new."""
+        if self.replay_share is None or not len(new):
+            return len(old)
+        return min(len(old), math.ceil(len(new) * self.replay_share / (1 - self.replay_share)))
 
     def resident(self, frames: Tensor) -> Tensor:
         """Which (N,) bool of the frames (N,) int64 have not been evicted."""

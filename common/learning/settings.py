@@ -172,6 +172,13 @@ class TrainingSettings(Settings):
     keep: KeepSettings = Field(
         default_factory=KeepSettings, description="which frames are useful, when some must go"
     )
+    replay_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of an epoch drawn at random from frames that were there at the round before, "
+        "beside every frame that came since; null: an epoch takes every frame",
+    )
     hardness_steps: int = Field(
         4,
         ge=0,

@@ -59,3 +59,25 @@ def test_frames_evicted_during_an_epoch_are_left_out():
     sampler.store.add([random_packet(100 + i) for i in range(5)])
     assert len(sampler.store) < 25
     assert all(bool(sampler.store.resident(frames).all()) for frames in batches)
+
+
+def test_an_epoch_replays_a_share_of_old_frames_beside_every_new_one():
+    sampler = make_sampler(frames=40)
+    sampler.replay_share = 0.5
+    sampler.store.new_from = 30
+    drawn = [numbers(sampler, epoch) for epoch in range(60)]
+    assert len(sampler) == 20
+    for epoch in drawn:
+        assert len(set(epoch)) == 20
+        assert set(range(30, 40)) <= set(epoch)
+    replayed = [number for epoch in drawn for number in epoch if number < 30]
+    assert set(replayed) == set(range(30)), "another draw each epoch"
+    assert drawn[0] != drawn[1]
+
+
+def test_without_new_frames_or_with_few_old_ones_an_epoch_takes_all():
+    sampler = make_sampler(frames=12)
+    sampler.replay_share = 0.5
+    for first in (0, 4, 12):
+        sampler.store.new_from = first
+        assert sorted(numbers(sampler, 0)) == list(range(12))

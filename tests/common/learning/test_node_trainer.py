@@ -132,3 +132,18 @@ def test_a_correction_brings_frames_in_and_takes_them_out(store, trainer, tmp_pa
         again.catch_up()
     assert again.store.number_of(FrameIdentity(DEVICE, 1, 1)) is not None
     assert len(again.store) == len(trainer.store) == 1
+
+
+def test_a_trainer_that_starts_again_knows_which_frames_the_last_round_had(store, tmp_path):
+    put(store, [random_packet(n) for n in range(5)])
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "round.json").write_text('{"position": 3}')
+    with store.training_view() as view:
+        trainer = NodeTrainer(view, tmp_path / "work", TrainingSettings(device="cpu", threads=1))
+        trainer.catch_up()
+        assert trainer.store.new_from == 3
+        put(store, [random_packet(9)])
+        trainer.catch_up()
+        assert (trainer.store.new_from, trainer.store.end) == (3, 6)
+        (tmp_path / "work" / "round.json").write_text("{")
+        assert NodeTrainer(view, tmp_path / "work", trainer.settings).store.new_from == 0
