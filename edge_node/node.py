@@ -153,7 +153,8 @@ class EdgeNode:
         self.sender.tick(now)
         for session in self.sessions:
             session.tick(now)
-        self.learner.busy(self._store.outbox_state().waiting > 0)
+        # Not while they only wait for a fog that is away.
+        self.learner.busy(self.sender.uploading.in_flight > 0)
         self.learner.tick(now)
         self._upkeep.tick(now)
 

@@ -1,6 +1,7 @@
 """A trainer process without torch: ``python -m stub_trainer``, for tests of the daemons.
 
-Each round writes other weights of 200 kB and lets them through; a judgement lets through what it is given.
+Each round writes other weights of 200 kB and lets them through; a judgement lets through what it is given;
+a check finds the weights of a second round worse than those before.
 """
 
 import sys
@@ -40,8 +41,10 @@ def main():
                 pipe.send(to_map(Result(True, "it is better", str(weights), metrics)))
             case Judge(_, weights):
                 pipe.send(to_map(Result(True, "it is not worse", weights, {"map50": 0.7})))
-            case Check():
-                pipe.send(to_map(Checked(False, "it is kept", 0.9)))
+            case Check(detector, previous):
+                worse = previous is not None and b"weights 2" in Path(detector).read_bytes()
+                reason = "rolled back: it is worse" if worse else "it is kept"
+                pipe.send(to_map(Checked(worse, reason, 0.9)))
             case Stop():
                 return 0
     return 0

@@ -200,6 +200,7 @@ class NodeTrainer:
             "seconds": result.seconds,
             "frames": len(self.store),
             "resident_bytes": self.store.nbytes,
+            "frames_aside": 0 if self.store.aside is None else len(self.store.aside),
             "weights_bytes": size,
             "curve": str(self._write_curve(result)),
         }
