@@ -390,3 +390,13 @@ def test_an_edge_knows_what_it_dropped_after_a_restart(tmp_path):
     with open_edge_store(tmp_path, CAMERA, settings) as edge:
         assert (edge.count(RecordKind.PACKET), edge.usage.records, edge.inbox_position) == (5, 2, 5)
         assert edge.apply([packet(1), packet(6)], 6).applied == 1
+
+
+def test_corrected_labels_count_as_records(tmp_path):
+    with open_fog_store(tmp_path) as fog:
+        filled(fog, 2)
+        fog.correct(frame(0).identity, 1, True, [])
+        usage = fog.usage
+        assert usage.records == 3
+    with open_fog_store(tmp_path) as fog:
+        assert fog.usage == usage
