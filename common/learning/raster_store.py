@@ -37,8 +37,10 @@ __all__ = ["Integers", "RasterStore"]
 
 CPU_PIXELS = 1 << 18
 """Pixels decoded at a time on the CPU, unless one frame alone has more: they stay in its caches."""
-CUDA_PIXELS = 1 << 22
-"""The same on a GPU: enough to fill it; about 200 MB while they are decoded."""
+PIXEL_BYTES = 64
+"""Memory that a pixel takes on a GPU while it is decoded, bytes."""
+FREE_SHARE = 0.25
+"""Share of a GPU's free memory that a decode may take: the network that learns needs the rest."""
 
 
 Integers: TypeAlias = dict[tuple[bytes, int, int, bool], bytes]
@@ -54,10 +56,12 @@ class RasterStore:
 
     Args:
         device: Where pixels are computed.
+        decode_bytes: Bound on a GPU's memory for frames decoded together; one frame may take more.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, decode_bytes: int = 1 << 28) -> None:
         self.device = device
+        self._decode_bytes = decode_bytes
         self.end = 0
         """Number that the next frame will get."""
         self._frames: dict[int, RasterFrame] = {}
@@ -156,7 +160,7 @@ class RasterStore:
         Yields:
             Place in ``numbers``, and the frame: (3, height, width) float32 RGB, not clamped.
         """
-        limit = CUDA_PIXELS if self.device.type == "cuda" else CPU_PIXELS
+        limit = self._pixels_at_a_time()
         run: list[RasterFrame] = []
         start = 0
         for place, number in enumerate(numbers):
@@ -166,6 +170,14 @@ class RasterStore:
                 run, start = [], place
             run.append(frame)
         yield from enumerate(render_frames(run, self.device, filtered), start)
+
+    def _pixels_at_a_time(self) -> int:
+        if self.device.type != "cuda":
+            return CPU_PIXELS
+        # What torch has reserved and not given out is free for it, too.
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + unused
+        return min(self._decode_bytes, int(free * FREE_SHARE)) // PIXEL_BYTES
 
     def _background(self, content: Background, height: int, width: int, integers: Integers | None) -> Layer:
         key = hashlib.sha256(_payload(content) + bytes(f"{width}x{height}", "ascii")).digest()

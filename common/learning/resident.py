@@ -66,7 +66,7 @@ class ResidentStore:
         self.budget_bytes = budget_bytes
         self.when_full = when_full
         self._settings = settings
-        self.rasters = RasterStore(self.device)
+        self.rasters = RasterStore(self.device, settings.decode_bytes)
         """Frames whose group is :data:`RASTER`."""
         self.useful = Usefulness(settings.keep, settings.seed)
         """What decides which frames go first."""

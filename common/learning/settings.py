@@ -152,6 +152,13 @@ class TrainingSettings(Settings):
         le=1 << 40,
         description="bytes of memory, on the device and beside it, for the resident packets",
     )
+    decode_bytes: int = Field(
+        1 << 28,
+        ge=1 << 20,
+        le=1 << 40,
+        description="bytes of a GPU's memory in which pyramids and other rasters are decoded together, or a "
+        "quarter of what is free there, if that is less; the pixels do not depend on it",
+    )
     host_bytes: int = Field(
         1 << 28,
         ge=0,

@@ -255,3 +255,13 @@ def test_the_bytes_of_a_frame_are_those_of_its_data_and_more():
     assert isinstance(frame, RasterFrame)
     data = sum(layer.content.grids.entries.nbytes for layer in frame.layers)
     assert data < frame.nbytes + frame.background.nbytes < data + 10_000
+
+
+def test_a_gpu_decodes_as_much_at_a_time_as_is_set_and_free(monkeypatch):
+    store = RasterStore(torch.device("cuda"), decode_bytes=64 << 20)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 40, 1 << 40))
+    assert store._pixels_at_a_time() == 1 << 20
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: ((1 << 20) - 2000, 1 << 40))
+    assert store._pixels_at_a_time() == (1 << 20) // 4 // 64
