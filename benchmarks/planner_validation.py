@@ -142,6 +142,7 @@ def _measure(
         Prediction(sum(c.up for c in carried), sum(c.down for c in carried), seen.seconds),
         sum(raw) if raw else None,
         sum(peer["bytes_up"] + peer["bytes_down"] for peer in peers),
+        float(seen.fog["encoded"]["encode_seconds_per_frame"]),
     )
 
 

@@ -26,6 +26,8 @@ class Row:
         measured: What the links and the daemons said.
         raw_bytes: Bytes with TCP, IP and Ethernet headers, where the links see them.
         daemon_bytes: What the fog counted, without encryption and framing.
+        encode_s: Seconds of the encoder a frame in this run: beside the calibration's ``encoding_s`` it shows
+            how steady the machine was.
     """
 
     rate: float
@@ -34,6 +36,7 @@ class Row:
     measured: Prediction
     raw_bytes: int | None
     daemon_bytes: int
+    encode_s: float
 
     def errors(self) -> dict[str, dict[str, float]]:
         """Relative error of each prediction, signed: + says too much."""
@@ -111,6 +114,7 @@ def plot(rows: Sequence[Row], path: Path, heading: str) -> None:
         axis.set_ylim(0 if what == "seconds" else min(measured) * 0.95, top if what == "seconds" else None)
         axis.grid(alpha=0.3)
     axes[0].legend()
+    axes[1].legend()
     figure.suptitle(heading)
     figure.savefig(path, dpi=150)
     plt.close(figure)

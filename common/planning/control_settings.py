@@ -11,7 +11,10 @@ __all__ = ["ControlSettings"]
 
 
 class ControlSettings(Settings):
-    """Acknowledgements, handshakes and heartbeats; defaults as ``planner_validation.py`` measures them."""
+    """Acknowledgements, handshakes and heartbeats.
+
+    Defaults are measured ones (``benchmarks/planner_validation.py``), with a report of rates every 30 s.
+    """
 
     answer_bytes: float = Field(75.0, ge=0, le=1e6, description="bytes of the fog for an uploaded frame")
     session_up_bytes: float = Field(
@@ -21,7 +24,7 @@ class ControlSettings(Settings):
     idle_up_bytes_per_s: float = Field(
         60.0, ge=0, le=1e6, description="bytes a second up of heartbeats and reports while all else is silent"
     )
-    idle_down_bytes_per_s: float = Field(40.0, ge=0, le=1e6, description="bytes a second down of the same")
+    idle_down_bytes_per_s: float = Field(60.0, ge=0, le=1e6, description="bytes a second down of the same")
     heartbeat_s: float = Field(
         1.0,
         gt=0,

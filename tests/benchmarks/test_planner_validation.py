@@ -42,7 +42,7 @@ def test_bytes_within_2_percent_and_time_within_15_percent_at_three_rates(tmp_pa
 
 def row(seconds, down):
     measured, said = Prediction(1e6, 1e5, 10.0), Prediction(1e6, down, seconds)
-    return Row(1e5, said, said, measured, None, 0)
+    return Row(1e5, said, said, measured, None, 0, 0.05)
 
 
 @pytest.mark.parametrize(
