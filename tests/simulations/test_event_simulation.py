@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from common.cost_model import Strategy, plan
 from common.errors import ConfigError
 from common.ownership import FogShare, owner
+from common.planning.sizing import FogCapacity, Footprint, size
 from simulations.events.files import SHIPPED, load_event_scenario
 from simulations.events.model import deployment_of
 from simulations.events.scenario import EventScenario
@@ -350,6 +351,37 @@ def test_a_gate_refuses_its_share_of_detectors_and_those_are_not_sent():
     assert rounds["detectors_published"] == 60 - rounds["refused_by_the_gate"]
     assert found[1]["weights_bytes"] == 4 * 1e4 * rounds["detectors_published"]
     assert found[1]["rounds"] == found[2]["rounds"]
+
+
+def test_the_fogs_that_sizing_asks_for_are_as_busy_as_it_says():
+    rate, encode_s = 0.5, 0.4
+    footprint = Footprint(rate, 50_000, 5_000, 1, 10_000)
+    fog = FogCapacity(4, encode_s, 0, 0, 0, 1, uplink_bytes_per_s=1e7, downlink_bytes_per_s=1e7)
+    answer = size(100, footprint, fog)
+    assert (answer.fogs, answer.binds) == (13, "encoding")
+    hub = {"name": "hubs", "count": answer.fogs, "arrivals": {"kind": "none"}, "link": LINK}
+    arrivals = {"kind": "poisson", "interval_s": 1 / rate}
+    busy = []
+    for seed in range(4):
+        outcome = run(
+            seed=seed,
+            group={"count": 100, "receives": (), "arrivals": arrivals},
+            groups=[hub],
+            duration_s=400,
+            codec={"encode_s": encode_s},
+            fog={"count": answer.fogs, "workers": 4, "sharing": "keys", "batch_frames": 1}
+            | {"uplink_bytes_per_s": 1e7, "downlink_bytes_per_s": 1e7},
+        )
+        assert conservation(outcome)["in_queues"] == 0
+        busy.append(summarise(outcome, None)["busy"])
+    used = {need.name: need.used for need in answer.needs}
+    for name, key in (
+        ("encoding", "encoders"),
+        ("the uplink", "fog_uplink"),
+        ("the downlink", "fog_downlink"),
+    ):
+        mean = sum(each[key] for each in busy) / len(busy)
+        assert mean == pytest.approx(used[name], rel=0.15), name
 
 
 def test_devices_that_record_belong_to_fogs_by_their_keys_as_in_the_product():
