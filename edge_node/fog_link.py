@@ -10,6 +10,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from common.errors import UnknownMessageError, WireError
+from common.node.log_limit import LogLimit
 from common.wire.framing import decode, encode
 from common.wire.keys import KeyPair
 from common.wire.messages import Error, ErrorCode, Message, Ping, Pong, Report, Welcome
@@ -73,6 +74,7 @@ class FogLink:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._reached = False
+        self._log_limit = LogLimit(lines=1, seconds=3600.0)
 
     @property
     def phase(self) -> Phase:
@@ -143,11 +145,14 @@ class FogLink:
             try:
                 self._received(decode(frames), size)
             except UnknownMessageError as error:
-                _log.info(
-                    "the fog at %s is newer than this node and sent what is passed over here: %s",
-                    self._fog.address,
-                    error,
-                )
+                note = self._log_limit.admit(str(error), time.monotonic())
+                if note is not None:
+                    _log.info(
+                        "the fog at %s is newer than this node and sent what is passed over here: %s%s",
+                        self._fog.address,
+                        error,
+                        note,
+                    )
             except WireError as error:
                 self._complain(f"the fog at {self._fog.address} sent what it must not: {error}")
                 self._fail()

@@ -236,7 +236,8 @@ class EdgeSettings(Settings):
         max_length=1000,
         description="what to record, in order: path (sequence, data.yaml, CSV, image folder or video), "
         "and if need be format (null: found by looking), labels (file or none), frames_per_second, "
-        "max_frames, again_s (seconds between two looks at it) and wait_for_detector; such as "
+        "max_frames, again_s (seconds between two looks at it), wait_for_detector, priority (0 to 9, higher "
+        "is uploaded and encoded first) and ttl_s (seconds a frame is worth sending); such as "
         "[{path: clips/one, labels: none, frames_per_second: 5}]",
     )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")

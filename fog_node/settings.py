@@ -68,7 +68,8 @@ class LimitSettings(Settings):
         ge=1 << 20,
         le=1 << 36,
         description="bytes of one connection received and not read yet, such as a message that never ends, "
-        "before it is cut; at least twice wire.max_message_bytes; Linux only",
+        "before it is cut; at least twice wire.max_message_bytes, and more than an edge's upload_bytes; "
+        "Linux only",
     )
 
 

@@ -92,10 +92,19 @@ class Connections:
         connection = self._open.get(descriptor)
         if connection is None:
             self.look()
-            connection = self._open.get(descriptor)
+            connection = self._open.get(descriptor) or self._missed(descriptor)
         if connection is not None:
             connection.key = key
             connection.read += sum(_on_the_wire(len(part)) for part in parts)
+        return connection
+
+    def _missed(self, descriptor: int) -> Connection | None:
+        """A connection whose event was lost: a monitor drops events when very many come at once."""
+        address = _peer(descriptor)
+        if address is None:
+            return None
+        connection = Connection(descriptor, address, read=_received(descriptor) or 0)
+        self._open[descriptor] = connection
         return connection
 
     def look(self) -> None:
