@@ -40,6 +40,10 @@ class _Recorded:
     def kept(self) -> bool:
         return bool(self.frame.image)
 
+    @property
+    def held_out(self) -> bool:
+        return self.frame.validation and self.frame.labelled
+
 
 class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     """:class:`common.store.contract.EdgeStore` without a disk.
@@ -175,7 +179,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             return
         item = self._outbox[number]
         item.state, item.reason = state, reason
-        if state != "acknowledged" or not (item.frame.validation and item.frame.labelled):
+        if state != "acknowledged" or not item.held_out:
             item.frame = dataclasses.replace(item.frame, image=b"")
 
     def refused(self) -> list[tuple[int, str]]:
@@ -321,7 +325,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
         """Originals of labelled validation packets that are not here."""
         wanted: dict[bytes, Original] = {}
         with self._open():
-            own = {item.digest for item in self._outbox}
+            own = {item.digest for item in self._outbox if item.held_out}
             for record in reversed([record for record in self._held() if self._of_log(record, log_id)]):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
                 if source and source.digest not in own and source.digest not in self._fetched:
@@ -443,11 +447,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
 
     def _originals(self) -> list[Frame]:
         with self._open():
-            own = [
-                item.frame
-                for item in reversed(self._outbox)
-                if item.kept and item.frame.validation and item.frame.labelled
-            ]
+            own = [item.frame for item in reversed(self._outbox) if item.kept and item.held_out]
             fetched = []
             for record in reversed(self._held()):
                 source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None

@@ -242,7 +242,7 @@ class SqliteInbox:
                 "SELECT source_digest, source_size, max(sequence) AS newest FROM inbox i "
                 "WHERE source_digest IS NOT NULL AND (:log IS NULL OR log = :log) "
                 "AND NOT EXISTS (SELECT 1 FROM originals o WHERE o.digest = i.source_digest) "
-                "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest) "
+                "AND NOT EXISTS (SELECT 1 FROM outbox f WHERE f.digest = i.source_digest AND f.held_out = 1) "
                 "GROUP BY source_digest ORDER BY newest DESC LIMIT :limit",
                 {"limit": limit, "log": None if log_id is None else signed(log_id)},
             ).fetchall()

@@ -576,6 +576,15 @@ class TestInbox:
         assert edge.wanted_originals(10) == []
         assert len(edge.training_view().validation_originals(10)) == 1
 
+    def test_an_original_that_was_an_own_training_frame_is_fetched(self, edge):
+        own = frame(0, seed=7)
+        edge.record_frame("key", own, never)
+        edge.acknowledge([0])
+        theirs = frame(0, device=OTHER, validation=True, seed=7)
+        assert theirs.digest == own.digest
+        edge.apply([record(1, meta=source_meta(theirs))], 1)
+        assert [o.digest for o in edge.wanted_originals(10)] == [theirs.digest]
+
     def test_own_and_fetched_originals_come_in_turn(self, edge):
         for n in range(3):
             edge.record_frame(str(n), frame(n, validation=True), never)
