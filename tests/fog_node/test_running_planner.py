@@ -9,7 +9,6 @@ import pytest
 from fog_node.cli import main
 from tests.node_processes import Deployment, write_frames
 
-
 UNENCRYPTED = {
     "upload_overhead_bytes": 200.0,
     "packet_overhead_bytes": 470.0,
