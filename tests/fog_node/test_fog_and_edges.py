@@ -331,7 +331,8 @@ def test_the_real_encoder_turns_frames_into_packets_that_decode(deployment, tmp_
     deployment.start_fog(workers=workers, encoder=encoder)
     edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, ["000", "001"])]).start()
     edge.wait_for(lambda s: s["inbox"]["packet"] == 2, "2 packets", 90)
-    status = deployment.fog.status()
+    # The fog's status may be older than what the edge has received by now.
+    status = deployment.fog.wait_for(lambda s: s["encoded"]["packets"] == 2, "both in the fog's figures")
     assert status["encoded"]["reached_target"] == 1.0
     assert status["encoded"]["background_psnr_db"] > 15
     assert edge.terminate() == 0
