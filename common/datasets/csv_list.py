@@ -12,7 +12,7 @@ import io
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from common.datasets.source import Entry, Labels, ReadOptions, StillSource, make_box, read_text
+from common.datasets.source import Entry, Labels, ReadOptions, StillSource, make_box, read_text, shown
 from common.errors import DatasetError
 from common.frame import DEFAULT_CLASS, Box
 
@@ -90,7 +90,7 @@ def _check_header(path: Path, header: object) -> str | None:
         raise DatasetError(f"{path} lacks the column {missing[0]!r}; its header must be {','.join(wanted)}")
     unknown = [column for column in columns if column not in (*wanted, *_CLASS_COLUMNS)]
     if unknown or len(set(columns)) < len(columns):
-        what = f"the unknown column {unknown[0]!r}" if unknown else "a column twice"
+        what = f"the unknown column {shown(unknown[0])}" if unknown else "a column twice"
         raise DatasetError(f"{path} has {what}; its header must be {','.join(wanted)} and may add name")
     chosen = [column for column in _CLASS_COLUMNS if column in columns]
     if len(chosen) > 1:

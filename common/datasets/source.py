@@ -25,10 +25,14 @@ __all__ = [
     "make_box",
     "natural_key",
     "read_text",
+    "shown",
 ]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 """File name endings, in lower case, of the images that are read."""
+
+LONGEST_QUOTE = 300
+"""Characters of a file's own words that an error repeats."""
 
 MAX_LABEL_BYTES = 64_000_000
 """Largest label file read, bytes: a million boxes in the wordiest layout."""
@@ -146,7 +150,7 @@ class FrameSource(ABC):
             name = self.options.class_map.get(box.name, box.name)
             if self.options.classes is not None and name not in self.options.classes:
                 raise DatasetError(
-                    f"{where}: class {name!r} is not one of {', '.join(self.options.classes)}; "
+                    f"{where}: class {shown(name)} is not one of {', '.join(self.options.classes)}; "
                     "add it to the class list or map it to one of these"
                 )
             if box.region(width, height) is None:
@@ -233,7 +237,7 @@ class StillSource(FrameSource):
                 # One byte past the limit is enough for the header check to refuse the file.
                 data = file.read(limit + 1)
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            raise ImageError(f"cannot read the frame {str(path)!r}: {_reason(error)}") from error
+            raise ImageError(f"cannot read the frame {shown(path)}: {_reason(error)}") from error
         try:
             header = image_header(data, self.options.limits)
         except ImageError as error:
@@ -261,7 +265,7 @@ def images_in(folder: Path) -> list[Path]:
             if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
         ]
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot list the frames in {str(folder)!r}: {_reason(error)}") from error
+        raise DatasetError(f"cannot list the frames in {shown(folder)}: {_reason(error)}") from error
     return sorted(found, key=lambda path: (natural_key(path.name), path.name))
 
 
@@ -279,7 +283,13 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DatasetError(f"the label file {path} is no UTF-8 text; save it as UTF-8") from error
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read the label file {str(path)!r}: {_reason(error)}") from error
+        raise DatasetError(f"cannot read the label file {shown(path)}: {_reason(error)}") from error
+
+
+def shown(value: object) -> str:
+    """A value of a file, quoted for a sentence and shortened when it is very long."""
+    text = str(value)
+    return repr(text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}...")
 
 
 def _reason(error: OSError | ValueError) -> str:

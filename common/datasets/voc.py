@@ -97,7 +97,7 @@ def _root(text: str, name: str) -> ElementTree.Element:
     except (ElementTree.ParseError, ValueError) as error:
         raise DatasetError(f"{name} is no XML: {error}") from error
     if root.tag != "annotation":
-        raise DatasetError(f"{name} is no VOC annotation: its root is <{root.tag}>, not <annotation>")
+        raise DatasetError(f"{name} is no VOC annotation: its root is <{root.tag[:100]}>, not <annotation>")
     return root
 
 

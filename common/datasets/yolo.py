@@ -24,6 +24,7 @@ from common.datasets.source import (
     make_box,
     natural_key,
     read_text,
+    shown,
 )
 from common.errors import BoxError, DatasetError
 from common.frame import Box
@@ -94,7 +95,7 @@ def parse_labels(text: str, name: str, names: dict[int, str], width: int, height
             raise DatasetError(f"{where} has {len(values)} values, not the five of class cx cy w h")
         if index not in names:
             raise DatasetError(
-                f"{where} has the class {values[0]}, which names in the data.yaml lacks; add it"
+                f"{where} has the class {values[0][:100]}, which names in the data.yaml lacks; add it"
             )
         if not all(math.isfinite(v) and -_TOLERANCE <= v <= 1 + _TOLERANCE for v in numbers):
             raise BoxError(
@@ -137,7 +138,9 @@ def _names(data: dict[str, Any], file: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for key, name in value.items():
         if not str(key).isdigit() or not isinstance(name, str | int) or not str(name).strip():
-            raise DatasetError(f"{file}: names must map class numbers to names, not {key!r} to {name!r}")
+            raise DatasetError(
+                f"{file}: names must map class numbers to names, not {shown(key)} to {shown(name)}"
+            )
         names[int(key)] = str(name).strip()
     count = data.get("nc")
     if count is not None and count != len(names):
@@ -150,12 +153,14 @@ def _images(value: object, root: Path, file: Path, split: str) -> list[Path]:
     images: list[Path] = []
     for item in value if isinstance(value, list) else [value]:
         if not isinstance(item, str):
-            raise DatasetError(f"{file}: {split} must name a folder or a text file of paths, not {item!r}")
+            raise DatasetError(
+                f"{file}: {split} must name a folder or a text file of paths, not {shown(item)}"
+            )
         place = root / item
         # Exports often say ../train/images where the folder lies beside the data.yaml.
-        if not place.exists() and (file.parent / item.removeprefix("../")).exists():
+        if not _there(place) and _there(file.parent / item.removeprefix("../")):
             place = file.parent / item.removeprefix("../")
-        if place.is_dir():
+        if _there(place) and place.is_dir():
             found = images_in(place)
             if not found:
                 folders = sorted(
@@ -163,10 +168,20 @@ def _images(value: object, root: Path, file: Path, split: str) -> list[Path]:
                 )
                 found = [image for folder in folders for image in images_in(folder)]
             images += found
-        elif place.is_file():
+        elif _there(place) and place.is_file():
             lines = [line.strip() for line in read_text(place).splitlines() if line.strip()]
             base = place.parent
             images += [base / line for line in lines if Path(line).suffix.lower() in IMAGE_SUFFIXES]
         else:
-            raise DatasetError(f"{file}: {split} names {item}, which is not there (looked at {place})")
+            raise DatasetError(
+                f"{file}: {split} names {shown(item)}, which is not there (looked at {shown(place)})"
+            )
     return images
+
+
+def _there(path: Path) -> bool:
+    """Whether the path exists; one that is too long for the system does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -37,3 +37,24 @@ def test_a_very_long_line_is_quoted_in_part(frames, text, tmp_path, name):
         text("labels/train/000.txt", line)
         path = text("data.yaml", "train: images/train\nnames: [cat]\n")
     sentence(path, DatasetError)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "val: [{}]\nnames: [cat]",
+        "train: images\nnames: {{{}: [1]}}",
+        "train: [images, {{a: {}}}]\nnames: [c]",
+    ],
+)
+def test_a_very_long_name_in_a_data_file_is_quoted_in_part(frames, text, lines):
+    frames("images", "000.jpg")
+    sentence(text("data.yaml", lines.format("x" * 50_000)), DatasetError)
+
+
+def test_a_very_long_path_or_class_is_quoted_in_part(frames, text):
+    frames("img", "000.jpg")
+    sentence(
+        text("list.csv", f"frame,x0,y0,w,h\n{'y/' * 20_000}000.jpg,1,2,10,8\n"), (ImageError, DatasetError)
+    )
+    sentence(text("list.csv", f"frame,x0,y0,w,h,{'z' * 50_000}\nimg/000.jpg,1,2,10,8,9\n"), DatasetError)

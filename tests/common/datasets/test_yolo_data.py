@@ -96,7 +96,7 @@ def test_yaml_that_constructs_objects_is_refused(data):
         ("- a\n", "keys and values"),
         ("names: {a: car}\ntrain: images/train\n", "class numbers"),
         ("names: [car]\nnc: 3\ntrain: images/train\n", "nc: 3"),
-        ("names: [car]\ntrain: images/nowhere\n", "images/nowhere, which is not there"),
+        ("names: [car]\ntrain: images/nowhere\n", "images/nowhere', which is not there"),
         ("names: [car]\ntrain: 3\n", "must name a folder"),
     ],
 )
