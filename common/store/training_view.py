@@ -8,9 +8,7 @@ from typing import Protocol, Self
 
 from common.frame import Frame, FrameIdentity
 from common.store.corrections import Correction
-from common.store.records import (
-    Record,
-)
+from common.store.records import Record
 
 __all__ = ["Closable", "TrainingView"]
 
