@@ -30,11 +30,12 @@ class LoadPending:
 
 @dataclass(frozen=True, slots=True)
 class Assign:
-    """Instruction: send this batch to this worker."""
+    """Instruction: send this batch to this worker; ``arrivals`` are the frames' places in the store."""
 
     worker: int
     batch: int
     frames: tuple[Frame, ...]
+    arrivals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +256,13 @@ class EncodingState:
         yield LoadPending(room, frozenset(held))
 
     def _assign(self, now: float) -> Iterator[EncodingInstruction]:
+        if self._stopped or not (self._suspects or self._ripe(self._waiting, now)):
+            return
+        idle = {number: entry for number, entry in self._workers.items() if entry.ready and not entry.items}
         # A worker without frames of its own takes over devices of others, once these have had their turn.
         for choose in (self._own, self._taken_over):
-            for number, entry in self._workers.items():
-                if not entry.ready or entry.items or self._stopped:
+            for number, entry in idle.items():
+                if entry.items:
                     continue
                 items = [self._suspects.popleft()] if self._suspects else self._batch(choose(number), now)
                 if not items:
@@ -267,7 +271,7 @@ class EncodingState:
                 self._batches += 1
                 entry.batch, entry.items, entry.since = self._batches, items, now
                 frames = tuple(item.pending.frame for item in items if item.pending.frame is not None)
-                yield Assign(number, entry.batch, frames)
+                yield Assign(number, entry.batch, frames, tuple(item.pending.arrival for item in items))
 
     def _own(self, worker: int) -> list[_Item]:
         """Frames that wait for this worker or for any."""
@@ -280,9 +284,13 @@ class EncodingState:
         devices = list(dict.fromkeys(item.pending.identity.device for item in self._waiting))[::2]
         return [item for item in self._waiting if item.pending.identity.device in devices]
 
+    def _ripe(self, items: Sequence[_Item], now: float) -> bool:
+        """Whether these, the oldest first, make a full batch or have waited for one long enough."""
+        return len(items) >= self._batch_frames or bool(items and now - items[0].since >= self._wait_s)
+
     def _batch(self, items: list[_Item], now: float) -> list[_Item]:
         """What of these to encode together now, taken off the frames that wait."""
-        if not items or (len(items) < self._batch_frames and now - items[0].since < self._wait_s):
+        if not self._ripe(items, now):
             return []
         batch = items[: self._batch_frames]
         taken = {id(item) for item in batch}

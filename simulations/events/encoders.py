@@ -70,10 +70,8 @@ class Encoders:
         self._identities: dict[int, FrameIdentity] = {}
         # The store: committed frames that have not been loaded.
         self._stored: deque[int] = deque()
-        self._arrivals = 0
-        # Mirrors of the state's own queues, which hold no frame numbers.
-        self._waiting: deque[tuple[int, float]] = deque()
-        self._suspects: deque[int] = deque()
+        # When each frame was loaded that waits in the state for a worker.
+        self._waiting: dict[int, float] = {}
         self._at_work: dict[int, tuple[int, list[int]]] = {}
         self._ready: set[int] = set()
         self._tick_at = -1.0
@@ -105,8 +103,7 @@ class Encoders:
 
     def _lose(self, now: float, worker: int) -> None:
         self._ready.discard(worker)
-        _, frames = self._at_work.pop(worker, (0, []))
-        self._suspects.extend(frames)
+        self._at_work.pop(worker, None)
         self._perform(self._state.worker_lost(worker, "an outage", now), now)
 
     def _perform(self, instructions: Sequence[EncodingInstruction], now: float) -> None:
@@ -133,17 +130,14 @@ class Encoders:
             identity = identities.get(device)
             if identity is None:
                 identity = identities[device] = FrameIdentity(f"{device}", 0, 0)
-            self._arrivals += 1
-            loaded.append(PendingFrame(self._arrivals, identity, FRAME))
-            self._waiting.append((frame, now))
+            loaded.append(PendingFrame(frame, identity, FRAME))
+            self._waiting[frame] = now
         return loaded
 
     def _assign(self, batch: Assign, now: float) -> None:
-        """The state gives out suspects one by one before anything else, and the rest in order of loading."""
-        if self._suspects:
-            frames = [self._suspects.popleft()]
-        else:
-            frames = [self._waiting.popleft()[0] for _ in batch.frames]
+        frames = list(batch.arrivals)
+        for frame in frames:
+            self._waiting.pop(frame, None)
         self._at_work[batch.worker] = batch.batch, frames
         seconds = sum(self._frames.encode_s[frame] for frame in frames)
         self._engine.at(now + seconds, self._encoded, (batch.worker, batch.batch, seconds))
@@ -161,7 +155,7 @@ class Encoders:
         """A tick for when the oldest waiting frame has waited long enough, if a worker is free."""
         if not self._waiting or len(self._at_work) >= len(self._ready) or self._tick_at > now:
             return
-        due = self._waiting[0][1] + self._settings.wait_s
+        due = next(iter(self._waiting.values())) + self._settings.wait_s
         self._tick_at = due if due > now else now + ROUNDING_S
         self._engine.at(self._tick_at, self._tick)
 
