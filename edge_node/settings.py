@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
-from common.node.settings import ChildSettings, LogLevel
+from common.node.settings import AgreementDrop, CheckInterval, ChildSettings, LogLevel, MostWait
 from common.store.settings import EdgeStoreSettings
 from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
@@ -188,27 +188,9 @@ class EdgeTrainingSettings(Settings):
     max_rounds: int | None = Field(
         None, ge=1, le=10**6, description="rounds after which training ends; null: no end"
     )
-    max_wait_s: float | None = Field(
-        None,
-        gt=0,
-        le=31_536_000,
-        description="seconds since the last round after which any new frame begins one; null: only "
-        "min_new_frames does",
-    )
-    check_s: float | None = Field(
-        600.0,
-        gt=0,
-        le=31_536_000,
-        description="seconds between two checks of the detector in use against the newest labels and, on the "
-        "validation frames, against the detector before it, which comes back if it is better; null: none",
-    )
-    agreement_drop: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="drop of the share of newly labelled boxes that the detector in use finds, below the "
-        "best since it was deployed, after which any new frame begins a round",
-    )
+    max_wait_s: MostWait = None
+    check_s: CheckInterval = 600.0
+    agreement_drop: AgreementDrop = 0.2
     wait_for_detector: bool = Field(
         False, description="begin the first round only once a detector was received, so as to start from it"
     )

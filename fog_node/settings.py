@@ -10,7 +10,7 @@ from pydantic import Field
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
-from common.node.settings import ChildSettings, LogLevel
+from common.node.settings import AgreementDrop, CheckInterval, ChildSettings, LogLevel, MostWait
 from common.planning.control_settings import ControlSettings
 from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
@@ -129,27 +129,9 @@ class FogTrainingSettings(Settings):
     rounds: int | None = Field(
         None, ge=0, le=10**6, description="rounds after which training ends; null: no end"
     )
-    max_wait_s: float | None = Field(
-        None,
-        gt=0,
-        le=31_536_000,
-        description="seconds since the last round after which any new frame begins one; null: only "
-        "min_new_frames does",
-    )
-    check_s: float | None = Field(
-        600.0,
-        gt=0,
-        le=31_536_000,
-        description="seconds between two checks of the detector in use against the newest labels and, on the "
-        "validation frames, against the detector before it, which comes back if it is better; null: none",
-    )
-    agreement_drop: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="drop of the share of newly labelled boxes that the detector in use finds, below the "
-        "best since it was deployed, after which any new frame begins a round",
-    )
+    max_wait_s: MostWait = None
+    check_s: CheckInterval = 600.0
+    agreement_drop: AgreementDrop = 0.2
     detector: TrainingSettings = Field(
         TrainingSettings(), description="the detector and its training, as in configs/training.yaml"
     )

@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from common.config import Settings, load_settings
 
-__all__ = ["ChildSettings", "LogLevel", "load_node_settings", "resolve"]
+__all__ = [
+    "AgreementDrop",
+    "CheckInterval",
+    "ChildSettings",
+    "LogLevel",
+    "MostWait",
+    "load_node_settings",
+    "resolve",
+]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+MostWait = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=31_536_000,
+        description="seconds since the last round after which any new frame begins one; null: only "
+        "min_new_frames does",
+    ),
+]
+
+CheckInterval = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=31_536_000,
+        description="seconds between two checks of the detector in use against the newest labels and, on the "
+        "validation frames, against the detector before it, which comes back if it is better; null: none",
+    ),
+]
+
+AgreementDrop = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1,
+        description="drop of the share of newly labelled boxes that the detector in use finds, below the "
+        "best since it was deployed, after which any new frame begins a round",
+    ),
+]
 
 S = TypeVar("S", bound=Settings)
 
