@@ -137,6 +137,11 @@ class Namespaces:
             counters[_name(cable)] = CableCounters(rx["bytes"], tx["bytes"], rx["packets"], tx["packets"])
         return counters
 
+    def plug(self, edge: str, plugged: bool) -> None:
+        """Plug an edge's cable in, or pull it out; connections stay, and nothing passes meanwhile."""
+        index = [_name(cable) for cable in self._cables].index(edge)
+        _run("ip", "-n", self._names["fog"], "link", "set", f"edge{index}", "up" if plugged else "down")
+
     def close(self) -> None:
         """Remove the namespaces, and with them their cables."""
         for name in self._names.values():

@@ -1,0 +1,236 @@
+"""One chaos run: deploy, strike, calm, drain, stop, and the verdict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import ResidualInrError
+from simulations.chaos import passthrough
+from simulations.chaos.deployment import Deployment, Options, deploy
+from simulations.chaos.faults import Injector
+from simulations.chaos.history import History, Verdict, check
+from simulations.chaos.links import CableLinks, Links, ProxyLinks
+from simulations.chaos.plan import Fault, Plan
+from simulations.chaos.stores import SourceOf, committed, edge_holder, fog_holder, note_outbox
+
+__all__ = ["Result", "Sample", "Struck", "run_plan"]
+
+SAMPLE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """A fault that was carried out.
+
+    Attributes:
+        fault: What was planned.
+        begin_s, end_s: When it was, seconds after the edges had started.
+        what: What was done, in a few words.
+    """
+
+    fault: Fault
+    begin_s: float
+    end_s: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How far the deployment was.
+
+    Attributes:
+        at_s: Seconds after the edges had started.
+        acknowledged: Frames that edges know to be acknowledged.
+        log_position: The fog's.
+        held: Position that each edge holds, by name.
+    """
+
+    at_s: float
+    acknowledged: int
+    log_position: int
+    held: dict[str, int]
+
+
+@dataclass
+class Result:
+    """What became of a run.
+
+    Attributes:
+        plan: What was drawn.
+        struck: Faults in the order of their end.
+        samples: Over time.
+        verdict: None when it did not come to one.
+        problems: What went wrong beside the verdict, in sentences.
+        seconds: Wall seconds of each stage.
+    """
+
+    plan: Plan
+    struck: list[Struck] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether the promise was kept and everything came back."""
+        return self.verdict is not None and self.verdict.good and not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of the results."""
+        return {
+            "seed": self.plan.seed,
+            "good": self.good,
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "edges": len(self.plan.edges),
+            "faults": [
+                {
+                    "kind": struck.fault.kind.value,
+                    "place": struck.fault.place,
+                    "begin_s": round(struck.begin_s, 2),
+                    "end_s": round(struck.end_s, 2),
+                    "what": struck.what,
+                }
+                for struck in self.struck
+            ],
+            "verdict": None if self.verdict is None else asdict(self.verdict),
+            "problems": self.problems,
+        }
+
+
+def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
+    """Carry a run out.
+
+    Args:
+        plan: What to do.
+        folder: Empty or new; stores, logs and configurations stay there, but for small disks, whose stores are
+            copied there when something was wrong.
+        options: Of the campaign.
+    """
+    result = Result(plan)
+    history = History()
+    source_of = _source_of(options)
+    begin = time.monotonic()
+
+    def links(names: Sequence[str], port: int) -> Links:
+        if options.cables_bytes_per_s is not None:
+            return CableLinks(names, port, options.cables_bytes_per_s)
+        return ProxyLinks(names, port, plan.seed)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with deploy(folder, plan.seed, plan.edges, options, links) as deployment:
+            for edge in deployment.edges:
+                edge.start()
+            for edge in deployment.edges:
+                edge.ready()
+            result.seconds["start"] = time.monotonic() - begin
+            _disturb(plan, deployment, Injector(deployment, history, folder), result)
+            begin = time.monotonic()
+            if not result.problems:
+                missing = deployment.drained(options.drain_s, lambda: None)
+                result.problems += [f"not everything was delivered: {missing}"] if missing else []
+            result.seconds["drain"] = time.monotonic() - begin
+            begin = time.monotonic()
+            _stop(deployment, result)
+            try:
+                result.verdict = _judge(deployment, history, source_of)
+            finally:
+                result.seconds["verdict"] = time.monotonic() - begin
+                if not result.good:
+                    _keep(deployment, folder)
+    except (ResidualInrError, OSError) as error:
+        result.problems.append(f"{type(error).__name__}: {error}")
+    (folder / "result.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def _disturb(plan: Plan, deployment: Deployment, injector: Injector, result: Result) -> None:
+    """Strike at the planned times, each fault in a thread of its own, and watch meanwhile."""
+    start = time.monotonic()
+
+    def strike(fault: Fault) -> None:
+        time.sleep(max(0.0, start + fault.at_s - time.monotonic()))
+        begin = time.monotonic() - start
+        try:
+            what = injector.strike(fault)
+        except Exception as error:
+            what = f"failed: {error}"
+            result.problems.append(f"{fault.kind.value} of {fault.place}: {type(error).__name__}: {error}")
+        result.struck.append(Struck(fault, begin, time.monotonic() - start, what))
+
+    threads = [threading.Thread(target=strike, args=(fault,), daemon=True) for fault in plan.faults]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        _sample(deployment, result, time.monotonic() - start)
+        time.sleep(SAMPLE_S)
+    _sample(deployment, result, time.monotonic() - start)
+    result.seconds["faults"] = time.monotonic() - start
+
+
+def _sample(deployment: Deployment, result: Result, at_s: float) -> None:
+    fog = deployment.fog.status()
+    edges = {edge.name: edge.status() for edge in deployment.edges}
+    known = {name: status for name, status in edges.items() if status is not None}
+    result.samples.append(
+        Sample(
+            at_s,
+            sum(int(status["outbox"]["acknowledged"]) for status in known.values()),
+            0 if fog is None else int(fog["log_position"]),
+            {name: int(status["log_position"]) for name, status in known.items()},
+        )
+    )
+
+
+def _stop(deployment: Deployment, result: Result) -> None:
+    """Every daemon ends by SIGTERM with exit code 0."""
+    for daemon in reversed(deployment.daemons):
+        if daemon.running:
+            try:
+                code = daemon.stop()
+            except ResidualInrError as error:
+                result.problems.append(str(error))
+                continue
+            if code:
+                result.problems.append(f"{daemon.name} ended with code {code}: {daemon.last_words}")
+
+
+def _judge(deployment: Deployment, history: History, source_of: SourceOf) -> Verdict:
+    for edge in deployment.edges:
+        note_outbox(history, edge.store, deployment.keys[edge.name])
+    for identity, position in committed(deployment.fog.store).items():
+        if position is not None:
+            history.positions[identity] = position
+    fog, log_id, lost = fog_holder(deployment.fog.store, source_of)
+    history.reported += lost
+    subscribers = [
+        edge_holder(edge.name, edge.store, deployment.keys[edge.name], log_id, source_of)
+        for edge in deployment.edges
+    ]
+    return check(history, fog, subscribers)
+
+
+def _keep(deployment: Deployment, folder: Path) -> None:
+    """Copy the stores that are on small disks to where they outlive the run."""
+    for name in deployment.disks:
+        shutil.copytree(deployment.daemon(name).disk, folder / name / "disk-at-the-end", dirs_exist_ok=True)
+
+
+def _source_of(options: Options) -> SourceOf:
+    if options.profile is None:
+        return passthrough.source_of
+    # Imports torch, which runs without fitting do not need.
+    from common.bitstream import decode_packet
+
+    def source(packet: bytes) -> bytes:
+        return decode_packet(packet).source_digest
+
+    return source
