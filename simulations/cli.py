@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.cli import build_parser, run_command
-from simulations import loopback, sweep_command
+from simulations import chaos_command, loopback, sweep_command
 from simulations import run_command as run_module
 
 __all__ = ["main"]
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loopback.add_parser(subparsers)
     run_module.add_parser(subparsers)
     sweep_command.add_parser(subparsers)
+    chaos_command.add_parser(subparsers)
     return run_command(parser, argv)
 
 

@@ -115,9 +115,7 @@ class Deployment:
             ended = next((d for d in self.daemons if not d.running), None)
             if ended is not None:
                 return f"{ended.name} ended by itself with code {ended.code}: {ended.last_words}"
-            missing = undelivered(
-                self.fog.status(), {edge.name: edge.status() for edge in self.edges}
-            )
+            missing = undelivered(self.fog.status(), {edge.name: edge.status() for edge in self.edges})
             now = time.monotonic()
             since = None if missing else since or now
             if since is not None and now - since > STILL_S:
@@ -146,7 +144,10 @@ def undelivered(fog: Status | None, edges: Mapping[str, Status | None]) -> str:
     if fog["frames_pending"]:
         return f"{fog['frames_pending']} frames wait to be encoded"
     for name, edge in edges.items():
-        if edge is not None and (edge["log_id"], edge["log_position"]) != (fog["log_id"], fog["log_position"]):
+        if edge is not None and (edge["log_id"], edge["log_position"]) != (
+            fog["log_id"],
+            fog["log_position"],
+        ):
             return f"{name} stands at position {edge['log_position']} of {fog['log_position']}"
     return ""
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Injector:
         match fault.kind:
             case FaultKind.KILL_FOG | FaultKind.KILL_EDGE:
                 with daemon.lock:
-                    daemon.kill()
+                    self._kill(daemon)
                     time.sleep(fault.seconds)
                     self._start(daemon)
                 return "killed"
@@ -176,7 +176,7 @@ class Injector:
         protected, backup = self._back_up(daemon)
         time.sleep(fault.seconds)
         with daemon.lock:
-            daemon.kill()
+            self._kill(daemon)
             lost = self._go_back(daemon, protected, backup)
             self._start(daemon)
         return f"{lost} frames came after the backup"
@@ -261,14 +261,22 @@ class Injector:
                 f"{daemon.name} ended with code {daemon.code} when it was started again: {daemon.last_words}"
             )
 
+    def _kill(self, daemon: Daemon) -> None:
+        _expect_running(daemon)
+        daemon.kill()
+
     def _stop(self, daemon: Daemon) -> None:
-        if not daemon.running:
-            raise DeploymentError(f"{daemon.name} ended by itself with code {daemon.code}: {daemon.last_words}")
+        _expect_running(daemon)
         code = daemon.stop()
         if code:
             raise DeploymentError(
                 f"{daemon.name} ended with code {code} when it was told to stop: {daemon.last_words}"
             )
+
+
+def _expect_running(daemon: Daemon) -> None:
+    if not daemon.running:
+        raise DeploymentError(f"{daemon.name} ended by itself with code {daemon.code}: {daemon.last_words}")
 
 
 def _reported(sentences: tuple[str, ...]) -> int:
@@ -279,5 +287,3 @@ def _reported(sentences: tuple[str, ...]) -> int:
         if first.isdigit() and "frames" in sentence:
             total += int(first)
     return total
-
-

@@ -55,8 +55,8 @@ class History:
     Attributes:
         recorded: Content hash of the image of every frame that was ever recorded, by identity.
         acknowledged: Frames that the fog acknowledged.
-        unprotected: Frames that a fault took from the fog beyond its promise, such as those acknowledged after
-            the backup that was restored.
+        unprotected: Frames that a fault took from the fog beyond its promise, such as those acknowledged
+            after the backup that was restored.
         positions: Position in the fog's present log, where the fog knows it.
         damaged: Whether stored bytes were damaged on purpose: then a frame may be reported lost.
         replaced: Whether the fog's store was replaced by a backup: it may then encode a frame anew.
@@ -83,7 +83,7 @@ class Verdict:
         twice: Frames that a store holds more than once.
         invented: Records of frames that nobody recorded.
         wrong: Records whose content is not the frame's, or not the fog's.
-        told: Frames missing at a subscriber that were reported: a gap, a tombstone or quarantine after damage.
+        told: Frames missing at a subscriber told of after damage: gap, tombstone, quarantine.
         excused: Frames missing at a subscriber that a fault took beyond the promise.
         sentences: What is wrong, some of each kind.
     """

@@ -107,7 +107,7 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """"fog" or the edge's name."""
+        """Name of the daemon that it strikes, or whose link, child or clock."""
         return "fog" if self.edge is None else f"edge{self.edge + 1}"
 
     def to_json(self) -> dict[str, Any]:
@@ -188,7 +188,8 @@ def draw_plan(
 
 def _faults(source: random.Random, kinds: Sequence[FaultKind], edges: int) -> tuple[Fault, ...]:
     """One after the other, each with a calm behind its beginning; none on what another still holds."""
-    now, busy, faults = FIRST_S, {}, []
+    now, faults = FIRST_S, []
+    busy: dict[str, float] = {}
     for kind in kinds:
         draw = DRAWS[kind]
         edge = None if draw.place.startswith("fog") or draw.place == "encoder" else source.randrange(edges)

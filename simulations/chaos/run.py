@@ -110,8 +110,8 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
 
     Args:
         plan: What to do.
-        folder: Empty or new; stores, logs and configurations stay there, but for small disks, whose stores are
-            copied there when something was wrong.
+        folder: Empty or new; stores, logs and configurations stay there; what is on small disks is copied
+            there when something was wrong.
         options: Of the campaign.
     """
     result = Result(plan)

@@ -85,7 +85,7 @@ def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
     """The fog's log as a subscriber from the beginning would read it.
 
     Returns:
-        The holder, the log's id, and the number of frames that the fog has put into quarantine without a record.
+        The holder, the log's id, and how many frames the fog has put into quarantine.
     """
     copies, gaps = [], []
     with open_fog_store(folder) as store:
