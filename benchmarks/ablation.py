@@ -21,7 +21,7 @@ from common.cli import make_folder, print_json, progress, run_command
 from common.errors import UsageError
 from common.inr.decode import resolve_device
 from common.inr.siren import Architecture
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 from judge.ablation_plot import plot
 from judge.cache import Cache, key_of, source_digest
 from judge.measure import CODEC_MODULES, FAMILIES, Job, Plan, measure, plan_key
@@ -129,12 +129,12 @@ def with_changes(plan: Plan, changes: Mapping[str, Any]) -> Plan:
 
 def measure_papers(plan: Plan, sizes: PaperSizes, item: ListedFrame) -> dict[str, Any]:
     """The papers' ways on one frame, from the cache when it holds them."""
-    from fog_node.encoder import coded_labels
+    from fog_node.encoders.encoder import coded_labels
 
     what = {
         "papers": sizes.to_json(),
         "ladders": [plan.settings.background.model_dump(mode="json"), plan.settings.object.model_dump()],
-        "sources": source_digest((*CODEC_MODULES, "fog_node.ladder"), FAMILIES["siren"]),
+        "sources": source_digest((*CODEC_MODULES, "fog_node.encoders.ladder"), FAMILIES["siren"]),
         "device": plan.device,
     }
     key = key_of(item.frame, what)

@@ -37,12 +37,12 @@ from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
 from common.store import open_fog_store
 from common.store.records import RecordKind
-from fog_node.encoder_messages import StartEncoder
-from fog_node.encoder_pool import encoder_pool
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 from fog_node.encoding import Assign, EncodingInstruction, EncodingState, FinishFrames, Kill, LoadPending
 from fog_node.log_records import finish_frames
 from fog_node.settings import WorkerSettings
+from fog_node.workers.encoder_messages import StartEncoder
+from fog_node.workers.encoder_pool import encoder_pool
 from simulations.loopback_scenario import load_loopback_scenario
 from simulations.moving_crops import make_clip
 

@@ -51,8 +51,8 @@ from common.wire.messages import (
 )
 from common.wire.settings import WireSettings
 from common.wire.sockets import edge_socket
-from fog_node.encoder import FrameEncoder
-from fog_node.encoder_settings import PROFILES
+from fog_node.encoders.encoder import FrameEncoder
+from fog_node.encoders.encoder_settings import PROFILES
 from judge.measure import settings_for
 from judge.protocol import TARGETS, read_frames
 
@@ -307,7 +307,7 @@ def measure_encoding(path: Path, every: int) -> dict[str, dict[str, float]]:
 
 def settings_for_profile(profile: str) -> Any:
     """Settings of the protocol at its first target."""
-    from fog_node.encoder_settings import EncoderSettings
+    from fog_node.encoders.encoder_settings import EncoderSettings
 
     return settings_for(EncoderSettings(), profile, TARGETS[0])
 

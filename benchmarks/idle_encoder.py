@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 
 from common.frame import Frame
-from fog_node.encoder_messages import Encoded, NotEncoded, StartEncoder
 from fog_node.encoder_worker import BatchEncoder, serve
+from fog_node.workers.encoder_messages import Encoded, NotEncoded, StartEncoder
 
 
 def factory(start: StartEncoder) -> BatchEncoder:

@@ -22,7 +22,7 @@ from typing import Any
 from common.cli import make_folder, print_json, progress, run_command
 from common.config import load_settings
 from common.errors import UsageError
-from fog_node.encoder_settings import PROFILES, EncoderSettings
+from fog_node.encoders.encoder_settings import PROFILES, EncoderSettings
 from judge.cache import Cache
 from judge.measure import Job, Plan, measure_all
 from judge.peers import PEERS

@@ -30,9 +30,9 @@ from common.cli import make_folder, print_json, progress, run_command
 from common.datasets import open_source
 from common.errors import EncodeError, UsageError
 from common.frame import Frame, content_digest
-from fog_node.encoder import EncodeFailure, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.packet_quality import on_target, packet_quality
+from fog_node.encoders.encoder import EncodeFailure, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.packet_quality import on_target, packet_quality
 from judge.protocol import WIDTH, Target, parse_targets, pixels
 from video.codecs import CODECS, available, cheapest
 from video.stream_plot import plot_streams

@@ -27,7 +27,7 @@ from common.errors import UsageError
 from common.images import Rgb, decode_image, scale_to_width
 from common.pyramid.grids import Grids
 from common.pyramid.model import MAX_MODEL_BYTES, Floats, PyramidModel, load_model
-from fog_node.pyramid_fit import dead_zone_grids, quantize_grids
+from fog_node.encoders.pyramid_fit import dead_zone_grids, quantize_grids
 from pyramid_training.entropy_fit import ContextNetworks, entropy_tensors, fit_networks
 from pyramid_training.filter_fit import filter_tensors, fit_filter
 from pyramid_training.samples import Quantizer, Samples, collect

@@ -27,8 +27,8 @@ from common.learning.trainer import train
 from common.learning.validation import ValidationSet, evaluate
 from common.learning.views import NO_AUGMENTATION
 from common.learning.yolo_environment import prepare_yolo
-from fog_node.encoder import EncodedFrame, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
 from simulations.loopback_scenario import load_loopback_scenario
 from simulations.recordings import made_recordings
 

@@ -16,13 +16,13 @@ from common.cli import add_json, make_folder, print_json, progress
 from common.config import load_settings
 from common.errors import DatasetError, EncodeError, UsageError
 from common.frame import Frame, content_digest
-from fog_node.encoder_settings import PROFILES, EncoderSettings
+from fog_node.encoders.encoder_settings import PROFILES, EncoderSettings
 
 if TYPE_CHECKING:
     import torch
 
     from common.bitstream import Packet
-    from fog_node.encoder import FrameEncoder
+    from fog_node.encoders.encoder import FrameEncoder
 
 __all__ = ["add_parser", "encode_source"]
 
@@ -135,8 +135,8 @@ def encode_source(
     """
     from common.bitstream.keyframe_files import KeyframeFiles
     from common.datasets import FORMATS, open_source
-    from fog_node.encoder import FrameEncoder
-    from fog_node.packet_quality import QualityTally
+    from fog_node.encoders.encoder import FrameEncoder
+    from fog_node.encoders.packet_quality import QualityTally
 
     begin = time.monotonic()
     if layout is not None and layout not in FORMATS:
@@ -221,8 +221,8 @@ def _is_done(
     from common.bitstream.codec import FORMAT_VERSION, MAGIC
     from common.errors import PacketError
     from common.images import scaled_size
-    from fog_node.encoder import coded_labels
-    from fog_node.packet_quality import on_target, packet_quality
+    from fog_node.encoders.encoder import coded_labels
+    from fog_node.encoders.packet_quality import on_target, packet_quality
 
     if not path.exists():
         return False
@@ -248,7 +248,7 @@ def _is_done(
 
 def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> dict[str, str]:
     """Encode and write frames; why each frame failed, by name."""
-    from fog_node.encoder import EncodeFailure
+    from fog_node.encoders.encoder import EncodeFailure
 
     failed: dict[str, str] = {}
     for frame, result in zip(frames, encoder.encode(frames) if frames else [], strict=True):

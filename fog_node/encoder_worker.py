@@ -14,7 +14,7 @@ from typing import Protocol
 from common.errors import MessageError, ResidualInrError
 from common.frame import Frame
 from common.node.pipe import connect_parent
-from fog_node.encoder_messages import (
+from fog_node.workers.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
     Encoded,
@@ -89,8 +89,8 @@ def factory(start: StartEncoder) -> BatchEncoder:
         ConfigError: The settings are none of this encoder's.
         EncodeError: The device is not there.
     """
-    from fog_node.encoder import EncodeFailure, FrameEncoder
-    from fog_node.encoder_settings import EncoderSettings
+    from fog_node.encoders.encoder import EncodeFailure, FrameEncoder
+    from fog_node.encoders.encoder_settings import EncoderSettings
 
     settings = EncoderSettings.model_validate(start.settings)
     encoder = FrameEncoder(settings, device=start.device, threads=start.threads)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from common.frame import Frame, FrameIdentity
 from common.store.records import PendingFrame
-from fog_node.encoder_messages import Encoded, NotEncoded
+from fog_node.workers.encoder_messages import Encoded, NotEncoded
 
 __all__ = ["Assign", "EncodingState", "Finish", "FinishFrames", "Kill", "LoadPending"]
 

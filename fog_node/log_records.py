@@ -10,9 +10,9 @@ from common.store.contract import FogStore
 from common.store.corrections import trainable_change
 from common.store.records import Record, RecordKind
 from common.store.rows import KEYFRAME_KEY, keyframe_facts
-from fog_node.encoder_messages import Encoded, NotEncoded
 from fog_node.encoding import Finish
 from fog_node.planning import Tally
+from fog_node.workers.encoder_messages import Encoded, NotEncoded
 
 __all__ = ["Figures", "finish_frames", "record_of"]
 

@@ -24,8 +24,6 @@ from common.wire.allow_list import AllowList, Device
 from common.wire.messages import Message, Pull, RecordMessage
 from fog_node.corrections import CorrectionWriter
 from fog_node.downlinks import Downlinks
-from fog_node.encoder_messages import BatchEncoded, StartEncoder
-from fog_node.encoder_pool import encoder_pool
 from fog_node.encoding import (
     Assign,
     EncodingInstruction,
@@ -42,6 +40,8 @@ from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
+from fog_node.workers.encoder_messages import BatchEncoded, StartEncoder
+from fog_node.workers.encoder_pool import encoder_pool
 
 __all__ = ["FogNode", "Sender"]
 

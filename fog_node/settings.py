@@ -16,8 +16,8 @@ from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
 from common.wire.endpoint import BindAddress
 from common.wire.settings import WireSettings
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.ray_settings import RaySettings
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.workers.ray_settings import RaySettings
 
 __all__ = ["FogSettings", "FogTrainingSettings", "LimitSettings", "PlannerSettings", "WorkerSettings"]
 

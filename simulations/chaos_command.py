@@ -96,7 +96,7 @@ def _command(arguments: argparse.Namespace) -> int:
 
 
 def _check_profile(profile: str | None) -> None:
-    from fog_node.encoder_settings import PROFILES
+    from fog_node.encoders.encoder_settings import PROFILES
 
     if profile is not None and profile not in PROFILES:
         raise UsageError(f"--encode must be one of {', '.join(PROFILES)}, not {profile!r}")

@@ -15,7 +15,7 @@ from common.learning.settings import TrainingSettings
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 from edge_node.settings import EdgeSettings
-from fog_node.encoder_settings import EncoderSettings, LadderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings, LadderSettings
 from fog_node.settings import FogSettings
 from simulations.loopback_scenario import LoopbackScenario
 from simulations.recordings import Recordings, write_source

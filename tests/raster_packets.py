@@ -20,7 +20,7 @@ from common.pyramid.coder import encode_grids
 from common.pyramid.model import default_model
 from common.pyramid.synthesis import GREYS
 from common.pyramid.wavelet import analyse, from_colours
-from fog_node.pyramid_fit import dead_zone_grids
+from fog_node.encoders.pyramid_fit import dead_zone_grids
 from tests.learning_packets import random_network
 
 

@@ -39,9 +39,9 @@ def running_cluster(cpus):
 
 
 def main():
-    from fog_node.ray_cluster import connect
-    from fog_node.ray_reaper import swept_folder
-    from fog_node.ray_settings import RaySettings
+    from fog_node.workers.ray_cluster import connect
+    from fog_node.workers.ray_reaper import swept_folder
+    from fog_node.workers.ray_settings import RaySettings
 
     with swept_folder() as folder:
         ray = connect(RaySettings(), workers=int(sys.argv[1]), folder=folder)

@@ -10,8 +10,8 @@ import time
 
 from common.frame import content_digest
 from common.store.records import Keyframe
-from fog_node.encoder_messages import Encoded, NotEncoded
 from fog_node.encoder_worker import serve
+from fog_node.workers.encoder_messages import Encoded, NotEncoded
 
 
 def factory(start):

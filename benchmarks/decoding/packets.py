@@ -35,8 +35,8 @@ def made_packets(count: int, width: int = 640, height: int = 360) -> list[Packet
 
 def encoded_packets(profile: str, count: int) -> list[Packet]:
     """Packets of moving crops of a photograph."""
-    from fog_node.encoder import EncodedFrame, FrameEncoder
-    from fog_node.encoder_settings import EncoderSettings
+    from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+    from fog_node.encoders.encoder_settings import EncoderSettings
     from simulations.loopback_scenario import load_loopback_scenario
     from simulations.moving_crops import make_clip
 

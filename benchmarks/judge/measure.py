@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import UsageError
 from common.quality import frame_quality
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 from judge.cache import Cache, key_of, source_digest
 from judge.peers import OPTIONS, PLACE_BYTES, QUALITIES, sweep
 from judge.pool import as_done
 from judge.protocol import WIDTH, ListedFrame, Target, pixels
 
 if TYPE_CHECKING:
-    from fog_node.encoder import FrameEncoder
+    from fog_node.encoders.encoder import FrameEncoder
 
 __all__ = [
     "CODEC_MODULES",
@@ -37,15 +37,8 @@ __all__ = [
 ]
 
 _SIREN = (
-    *(
-        "fog_node.siren_encoder",
-        "fog_node.ladder",
-        "fog_node.rounds",
-        "fog_node.goals",
-        "fog_node.size_choice",
-    ),
-    *("fog_node.size_choice", "common.inr.quantized_fit", "common.inr.pruning", "common.inr.optimizer"),
-    "common.inr.fit",
+    *(f"fog_node.encoders.{name}" for name in ("siren_encoder", "ladder", "rounds", "goals", "size_choice")),
+    *(f"common.inr.{name}" for name in ("quantized_fit", "pruning", "optimizer", "fit")),
 )
 FAMILIES = {
     "siren": ("pyramid", "image_encoder"),
@@ -55,7 +48,7 @@ FAMILIES = {
     "avif": ("pyramid", *_SIREN),
 }
 """Words in the names of modules that a profile does not run: a change of them does not measure it anew."""
-CODEC_MODULES = ("fog_node.encoder", "common.bitstream", "common.inr.decode", "common.images")
+CODEC_MODULES = ("fog_node.encoders.encoder", "common.bitstream", "common.inr.decode", "common.images")
 """Where the sources of the codec begin."""
 LEARNED = frozenset({"pyramid"})
 """Profiles with a part that is learned beforehand, which must not have seen the source it is judged on."""
@@ -128,7 +121,7 @@ def model_of(models: Mapping[str, Path], source: str) -> Path | None:
 
 def encoder_for(plan: Plan, job: Job) -> FrameEncoder:
     """A fresh encoder for one frame: nothing that another frame has left can help it."""
-    from fog_node.encoder import FrameEncoder
+    from fog_node.encoders.encoder import FrameEncoder
 
     if job.target is None:
         raise ValueError("a peer has no encoder of ours")
@@ -186,7 +179,7 @@ def _encode(plan: Plan, job: Job, key: str) -> dict[str, Any]:
     from common.bitstream import decode_packet
     from common.inr.compose import to_bytes
     from common.inr.decode import compose_packets
-    from fog_node.encoder import EncodeFailure
+    from fog_node.encoders.encoder import EncodeFailure
 
     if job.target is None:
         raise ValueError("a peer has no packet")

@@ -24,9 +24,9 @@ from common.inr.compose import owners, to_bytes
 from common.inr.decode import compose_packets
 from common.inr.siren import Architecture
 from common.quality import frame_quality
-from fog_node.encoder_settings import EncoderSettings, LadderSettings, NetworkSize
-from fog_node.goals import Goal
-from fog_node.ladder import Climb, Deadline
+from fog_node.encoders.encoder_settings import EncoderSettings, LadderSettings, NetworkSize
+from fog_node.encoders.goals import Goal
+from fog_node.encoders.ladder import Climb, Deadline
 
 __all__ = ["WAYS", "PaperSizes", "mean_quality", "measure_frame", "object_size", "raw_bytes"]
 

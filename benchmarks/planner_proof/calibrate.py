@@ -65,8 +65,8 @@ def packet_sizes(case: Case, frames: Mapping[str, Sequence[Frame]]) -> dict[str,
         DeploymentError: A frame cannot be encoded.
     """
     # Imports torch, which only this stage needs.
-    from fog_node.encoder import EncodedFrame, FrameEncoder
-    from fog_node.encoder_settings import EncoderSettings
+    from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+    from fog_node.encoders.encoder_settings import EncoderSettings
 
     background, objects = case.targets
     settings = EncoderSettings(

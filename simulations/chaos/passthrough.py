@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from common.errors import PacketFormatError
 from common.frame import Frame, content_digest
-from fog_node.encoder_messages import Encoded, NotEncoded, StartEncoder
 from fog_node.encoder_worker import BatchEncoder, serve
+from fog_node.workers.encoder_messages import Encoded, NotEncoded, StartEncoder
 
 __all__ = ["MODULE", "factory", "packet_of", "source_of"]
 

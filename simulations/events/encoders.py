@@ -9,8 +9,8 @@ from typing import Any
 
 from common.frame import Frame, FrameIdentity
 from common.store.records import PendingFrame
-from fog_node.encoder_messages import Encoded
 from fog_node.encoding import Assign, EncodingInstruction, EncodingState, FinishFrames, LoadPending
+from fog_node.workers.encoder_messages import Encoded
 from simulations.events.engine import Engine
 from simulations.events.frames import FrameColumns
 from simulations.events.scenario import FogSettings

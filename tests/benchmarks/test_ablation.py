@@ -13,7 +13,7 @@ from common.errors import UsageError
 from common.frame import Box
 from common.images import encode_png
 from common.inr.siren import Architecture
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 from judge.cache import Cache
 from judge.measure import Plan
 from judge.papers import WAYS, PaperSizes, mean_quality, measure_frame, object_size, raw_bytes

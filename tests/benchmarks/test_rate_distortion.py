@@ -16,7 +16,7 @@ from common.bitstream import decode_packet
 from common.errors import UsageError
 from common.images import encode_png
 from common.quality import psnr
-from fog_node.encoder_settings import PROFILES, EncoderSettings
+from fog_node.encoders.encoder_settings import PROFILES, EncoderSettings
 from judge import cache as cache_module
 from judge import measure as measure_module
 from judge.cache import Cache, key_of, source_digest
@@ -184,10 +184,10 @@ def test_sources_count_as_far_as_they_are_imported_and_run(small_package):
 
 def test_a_profile_is_not_measured_anew_when_another_familys_modules_change():
     assert set(PROFILES) <= FAMILIES.keys() | {"siren"}
-    everything = source_digest(["fog_node.encoder"])
-    assert source_digest(["fog_node.encoder"], FAMILIES["avif"]) != everything
-    assert source_digest(["fog_node.encoder"], FAMILIES["avif"]) == source_digest(
-        ["fog_node.encoder"], FAMILIES["jpeg"]
+    everything = source_digest(["fog_node.encoders.encoder"])
+    assert source_digest(["fog_node.encoders.encoder"], FAMILIES["avif"]) != everything
+    assert source_digest(["fog_node.encoders.encoder"], FAMILIES["avif"]) == source_digest(
+        ["fog_node.encoders.encoder"], FAMILIES["jpeg"]
     )
 
 

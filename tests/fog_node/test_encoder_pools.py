@@ -10,10 +10,10 @@ from common.frame import Frame, FrameIdentity
 from common.node.child import stop_children
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
-from fog_node.encoder_messages import Encoded, NotEncoded, StartEncoder
-from fog_node.encoder_pool import encoder_pool
 from fog_node.encoding import Assign
 from fog_node.settings import WorkerSettings
+from fog_node.workers.encoder_messages import Encoded, NotEncoded, StartEncoder
+from fog_node.workers.encoder_pool import encoder_pool
 from tests.node_processes import ROOT
 
 DEVICE = "d" * 40

@@ -9,7 +9,8 @@ from common.errors import EncodeError, MessageError
 from common.frame import Box, Frame, FrameIdentity
 from common.node.pipe import write_message
 from common.store.records import Keyframe
-from fog_node.encoder_messages import (
+from fog_node.encoder_worker import encode_each
+from fog_node.workers.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
     Encoded,
@@ -20,7 +21,6 @@ from fog_node.encoder_messages import (
     from_map,
     to_map,
 )
-from fog_node.encoder_worker import encode_each
 
 
 def frame(number, name="f"):

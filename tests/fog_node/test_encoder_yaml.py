@@ -7,7 +7,7 @@ import yaml
 
 from common.config import load_settings, parse_settings
 from common.errors import ConfigError
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 
 PATH = Path(__file__).parents[2] / "configs" / "encoder.yaml"
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from common.frame import Frame, FrameIdentity
 from common.store.records import PendingFrame
-from fog_node.encoder_messages import Encoded, NotEncoded
 from fog_node.encoding import Assign, EncodingState, FinishFrames, Kill, LoadPending
+from fog_node.workers.encoder_messages import Encoded, NotEncoded
 
 ENCODED = Encoded(b"packet", 30.0, (), 1.0, True)
 

@@ -12,12 +12,12 @@ from common.errors import EncodeError
 from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_jpeg, encode_png, image_header
 from common.inr.decode import compose_packets
-from fog_node.encoder import EncodedFrame, EncodeFailure, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.ladder import Climb, Deadline, architectures
-from fog_node.packet_quality import packet_quality
-from fog_node.pyramid_encoder import PyramidEncoder
-from fog_node.size_choice import background_rung, jpeg_bytes_for, object_rung
+from fog_node.encoders.encoder import EncodedFrame, EncodeFailure, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.ladder import Climb, Deadline, architectures
+from fog_node.encoders.packet_quality import packet_quality
+from fog_node.encoders.pyramid_encoder import PyramidEncoder
+from fog_node.encoders.size_choice import background_rung, jpeg_bytes_for, object_rung
 from tests.packets import DEVICE
 
 _BASE = EncoderSettings()
@@ -182,7 +182,7 @@ def test_a_tall_thin_frame_is_refused_before_it_is_enlarged(encoder):
 
 
 def test_a_network_that_diverges_begins_anew(pictures, monkeypatch):
-    import fog_node.rounds as rounds
+    import fog_node.encoders.rounds as rounds
 
     calls = []
     fit = rounds.fit_round

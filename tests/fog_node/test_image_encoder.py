@@ -13,9 +13,9 @@ from common.bitstream.image_files import CODECS, QUALITIES, image_file, image_pi
 from common.frame import Box, Frame
 from common.images import encode_png
 from common.quality import psnr
-from fog_node.encoder import EncodedFrame, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.packet_quality import packet_quality
+from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.packet_quality import packet_quality
 from tests.conftest import make_photo
 
 SETTINGS = EncoderSettings(profile="jpeg", width=96, background_psnr=30, object_psnr=36, time_budget_s=60)

@@ -6,9 +6,9 @@ from common.frame import Frame, FrameIdentity, content_digest
 from common.store.memory_fog import MemoryFogStore
 from common.store.records import Keyframe, RecordKind
 from common.store.rows import keyframe_of
-from fog_node.encoder_messages import Encoded
 from fog_node.encoding import Finish
 from fog_node.log_records import finish_frames
+from fog_node.workers.encoder_messages import Encoded
 
 
 def encoded(number, packet, keyframe=None):

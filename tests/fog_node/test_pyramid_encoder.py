@@ -15,11 +15,11 @@ from common.inr.decode import compose_packets
 from common.pyramid.coder import decode_grids
 from common.pyramid.decoder import pyramid_pixels
 from common.pyramid.model import ModelError, default_model
-from fog_node.encoder import EncodedFrame, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.packet_quality import packet_quality
-from fog_node.pyramid_encoder import psnr_of
-from fog_node.pyramid_fit import LARGEST_STEP, RegionFit
+from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.packet_quality import packet_quality
+from fog_node.encoders.pyramid_encoder import psnr_of
+from fog_node.encoders.pyramid_fit import LARGEST_STEP, RegionFit
 from tests.packets import DEVICE
 from tests.raster_packets import picture
 
@@ -173,7 +173,7 @@ def test_integers_are_chosen_by_rate_and_distortion():
     from common.pyramid.coder import encode_grids
     from common.pyramid.synthesis import GREYS, pixels_of_grids
     from common.pyramid.wavelet import analyse, from_colours
-    from fog_node.pyramid_fit import dead_zone_grids
+    from fog_node.encoders.pyramid_fit import dead_zone_grids
 
     target = torch.from_numpy(PICTURE).permute(2, 0, 1).float() / 255 - 0.5
     measure = psnr_of(PICTURE, 0.5)
@@ -219,7 +219,7 @@ def test_boxes_that_overlap_too_often_for_patches_reach_their_targets(boxes):
 
 
 def test_boxes_that_keep_spoiling_each_other_reach_their_targets_without_patches(monkeypatch):
-    monkeypatch.setattr("fog_node.pyramid_encoder.OVERLAP_ROUNDS", 1)
+    monkeypatch.setattr("fog_node.encoders.pyramid_encoder.OVERLAP_ROUNDS", 1)
     rng = np.random.default_rng(3)
     corners = [(rng.uniform(0, 60), rng.uniform(0, 40)) for _ in range(25)]
     boxes = [Box(x, y, x + rng.uniform(5, 50), y + rng.uniform(5, 40)) for x, y in corners]

@@ -16,11 +16,11 @@ from common import __version__
 from common.config import parse_settings
 from common.errors import ConfigError
 from common.store import open_fog_store
-from fog_node.encoder_messages import StartEncoder, to_map
-from fog_node.ray_actor import EncoderActor
-from fog_node.ray_cluster import reason_of, sentence_of
-from fog_node.ray_settings import RaySettings
 from fog_node.settings import FogSettings
+from fog_node.workers.encoder_messages import StartEncoder, to_map
+from fog_node.workers.ray_actor import EncoderActor
+from fog_node.workers.ray_cluster import reason_of, sentence_of
+from fog_node.workers.ray_settings import RaySettings
 from tests.node_processes import ROOT, Deployment, write_frames
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: residual-inr[ray]")

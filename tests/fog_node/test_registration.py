@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from common.inr.raster import between_nodes, warp
-from fog_node.motion_search import find_motion
-from fog_node.registration import find_homography, is_plausible
+from fog_node.encoders.motion_search import find_motion
+from fog_node.encoders.registration import find_homography, is_plausible
 
 SIZE = (180, 240)
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fog_node.stream import Stream, keyframe_gain_db
+from fog_node.encoders.stream import Stream, keyframe_gain_db
 
 
 def began(still=1000):

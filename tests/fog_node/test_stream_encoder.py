@@ -11,9 +11,9 @@ from common.images import encode_jpeg, encode_png
 from common.store.records import Keyframe
 from edge_node.decode_command import decode_files
 from fog_node.encode_command import encode_source
-from fog_node.encoder import EncodedFrame, FrameEncoder
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.packet_quality import packet_quality
+from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.packet_quality import packet_quality
 
 WIDTH, HEIGHT = 192, 144
 

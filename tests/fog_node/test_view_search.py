@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fog_node.view_search import correction_bytes, find_view
+from fog_node.encoders.view_search import correction_bytes, find_view
 
 HEIGHT, WIDTH = 144, 192
 EVERYWHERE = np.ones((HEIGHT, WIDTH), bool)

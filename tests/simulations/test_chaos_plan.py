@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import PacketFormatError
 from common.frame import Frame, content_digest
-from fog_node.encoder_messages import StartEncoder
+from fog_node.workers.encoder_messages import StartEncoder
 from simulations.chaos import passthrough
 from simulations.chaos.disks import damage_file
 from simulations.chaos.plan import DRAWS, FaultKind, draw_plan

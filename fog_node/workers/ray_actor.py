@@ -10,8 +10,8 @@ from typing import Any
 from common import __version__
 from common.cli import yield_while_waiting
 from common.errors import ConfigError, MessageError
-from fog_node.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
 from fog_node.encoder_worker import BatchEncoder, encode_each
+from fog_node.workers.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
 
 __all__ = ["EncoderActor"]
 

@@ -17,9 +17,9 @@ import torch
 
 from common.inr.groups import NetworkGroup
 from common.inr.siren import Architecture
-from fog_node.encoder_settings import LadderSettings
-from fog_node.goals import Fitted, Goal, psnr_db
-from fog_node.rounds import Rounds, Stage, State
+from fog_node.encoders.encoder_settings import LadderSettings
+from fog_node.encoders.goals import Fitted, Goal, psnr_db
+from fog_node.encoders.rounds import Rounds, Stage, State
 
 __all__ = ["Climb", "Deadline", "architectures", "psnr_db"]
 

@@ -16,7 +16,7 @@ from common.pyramid.grids import Details, Grids, Integers
 from common.pyramid.model import ESCAPE, Floats, PyramidModel
 from common.pyramid.synthesis import GREYS, pixels_of_grids
 from common.pyramid.wavelet import analyse, from_colours
-from fog_node.ladder import Deadline
+from fog_node.encoders.ladder import Deadline
 
 __all__ = ["FittedPyramid", "RegionFit", "dead_zone_grids", "quantize_grids"]
 

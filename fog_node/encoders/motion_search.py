@@ -13,7 +13,7 @@ from common.bitstream import Motion
 from common.bitstream.motion_payload import MAX_STEPS, node_grid
 from common.images import Rgb
 from common.inr.raster import between_nodes, warp
-from fog_node.registration import Homography, Mask, grey_of
+from fog_node.encoders.registration import Homography, Mask, grey_of
 
 __all__ = ["find_motion"]
 

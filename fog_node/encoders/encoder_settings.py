@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config import Settings
-from fog_node.stream_settings import StreamSettings
+from fog_node.encoders.stream_settings import StreamSettings
 
 __all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
 

@@ -18,13 +18,13 @@ from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets, resolve_device
 from common.pyramid.model import default_model, install_model
 from common.quality import frame_quality
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import EncodedFrame, EncodeFailure, Work
-from fog_node.image_encoder import ImageEncoder
-from fog_node.ladder import Deadline
-from fog_node.pyramid_encoder import PyramidEncoder
-from fog_node.siren_encoder import SirenEncoder
-from fog_node.stream_encoder import StreamEncoder
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.image_encoder import ImageEncoder
+from fog_node.encoders.ladder import Deadline
+from fog_node.encoders.pyramid_encoder import PyramidEncoder
+from fog_node.encoders.siren_encoder import SirenEncoder
+from fog_node.encoders.stream_encoder import StreamEncoder
+from fog_node.workers.encoder_work import EncodedFrame, EncodeFailure, Work
 
 __all__ = ["EncodeFailure", "EncodedFrame", "FrameEncoder", "coded_labels"]
 

@@ -6,7 +6,7 @@ A conversation over the pipe of :mod:`common.node.pipe`::
     driver -> ClusterReady or ClusterFailed, then WorkerReady, FromWorker and WorkerLost
 
 What is inside ToWorker and FromWorker, and starts a worker, are the messages of
-:mod:`fog_node.encoder_messages` as maps: the driver hands them on as they are.
+:mod:`fog_node.workers.encoder_messages` as maps: the driver hands them on as they are.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from common.bitstream.reference_payload import encode_reference
 from common.frame import content_digest
 from common.inr.raster import raster_background
 from common.store.records import Keyframe
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import EncodedFrame, Work
-from fog_node.ladder import Deadline
-from fog_node.pyramid_encoder import OBJECT_STEP_RATIO, PyramidEncoder, psnr_of
-from fog_node.pyramid_fit import RegionFit
-from fog_node.registration import Homography
-from fog_node.stream import Stream, keyframe_gain_db
-from fog_node.view_search import View, find_view
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.ladder import Deadline
+from fog_node.encoders.pyramid_encoder import OBJECT_STEP_RATIO, PyramidEncoder, psnr_of
+from fog_node.encoders.pyramid_fit import RegionFit
+from fog_node.encoders.registration import Homography
+from fog_node.encoders.stream import Stream, keyframe_gain_db
+from fog_node.encoders.view_search import View, find_view
+from fog_node.workers.encoder_work import EncodedFrame, Work
 
 __all__ = ["StreamEncoder"]
 

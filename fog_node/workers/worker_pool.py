@@ -14,7 +14,9 @@ from common.node.child import Child
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
-from fog_node.encoder_messages import (
+from fog_node.encoding import Assign
+from fog_node.settings import WorkerSettings
+from fog_node.workers.encoder_messages import (
     BatchEncoded,
     EncodeBatch,
     EncoderMessage,
@@ -23,9 +25,7 @@ from fog_node.encoder_messages import (
     from_map,
     to_map,
 )
-from fog_node.encoding import Assign
-from fog_node.settings import WorkerSettings
-from fog_node.worker_slot import WorkerSlot
+from fog_node.workers.worker_slot import WorkerSlot
 
 __all__ = ["WorkerPool"]
 

@@ -16,9 +16,9 @@ from common.images import Rgb
 from common.inr.compose import owners
 from common.inr.raster import WorkBudget
 from common.quality import Region, frame_quality, psnr
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import Work
-from fog_node.ladder import Deadline
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.ladder import Deadline
+from fog_node.workers.encoder_work import Work
 
 __all__ = ["ImageEncoder"]
 

@@ -17,11 +17,11 @@ from common.inr.decode import compose_packets
 from common.inr.groups import NetworkGroup
 from common.inr.raster import WorkBudget
 from common.inr.siren import Architecture
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import Work
-from fog_node.goals import Goal, psnr_db
-from fog_node.ladder import Climb, Deadline, architectures
-from fog_node.size_choice import background_rung, object_rung, rung_for_bytes
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.goals import Goal, psnr_db
+from fog_node.encoders.ladder import Climb, Deadline, architectures
+from fog_node.encoders.size_choice import background_rung, object_rung, rung_for_bytes
+from fog_node.workers.encoder_work import Work
 
 __all__ = ["SirenEncoder"]
 

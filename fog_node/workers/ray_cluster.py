@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from common.errors import ConfigError
-from fog_node.ray_settings import RaySettings
+from fog_node.workers.ray_settings import RaySettings
 
 __all__ = ["connect", "disconnect", "is_own", "ray_version", "reason_of", "sentence_of"]
 

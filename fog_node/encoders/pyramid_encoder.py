@@ -15,10 +15,10 @@ from common.inr.compose import to_bytes
 from common.inr.raster import WorkBudget
 from common.pyramid.model import PyramidModel
 from common.quality import Region, frame_quality, psnr
-from fog_node.encoder_settings import EncoderSettings
-from fog_node.encoder_work import Work
-from fog_node.ladder import Deadline
-from fog_node.pyramid_fit import RegionFit
+from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.ladder import Deadline
+from fog_node.encoders.pyramid_fit import RegionFit
+from fog_node.workers.encoder_work import Work
 
 __all__ = ["PyramidEncoder", "psnr_of"]
 

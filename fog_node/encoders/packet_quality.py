@@ -13,7 +13,7 @@ from common.images import decode_image, scale_to_width
 from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
 from common.quality import frame_quality
-from fog_node.encoder_settings import EncoderSettings
+from fog_node.encoders.encoder_settings import EncoderSettings
 
 __all__ = ["QualityTally", "on_target", "packet_quality"]
 

@@ -1,9 +1,9 @@
-"""The process between a fog daemon and its encoder workers on Ray: ``python -m fog_node.ray_driver``.
+"""The process between a fog daemon and its encoder workers on Ray: ``python -m fog_node.workers.ray_driver``.
 
-The daemon starts it as a child and speaks :mod:`fog_node.ray_messages` with it. It holds one actor for each
-worker and hands batches on; the daemon decides which worker gets what, what is tried again and when a worker
-is started anew, as it does with worker processes. Ray itself retries nothing: an actor that made a keyframe
-which the daemon never got must not live on.
+The daemon starts it as a child and speaks :mod:`fog_node.workers.ray_messages` with it. It holds one actor
+for each worker and hands batches on; the daemon decides which worker gets what, what is tried again and when
+a worker is started anew, as it does with worker processes. Ray itself retries nothing: an actor that made a
+keyframe which the daemon never got must not live on.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any
 from common import __version__
 from common.errors import MessageError, ResidualInrError
 from common.node.pipe import ParentPipe, connect_parent
-from fog_node import ray_cluster
-from fog_node.encoder_messages import StopEncoder
-from fog_node.ray_actor import EncoderActor
-from fog_node.ray_messages import (
+from fog_node.workers import ray_cluster
+from fog_node.workers.encoder_messages import StopEncoder
+from fog_node.workers.ray_actor import EncoderActor
+from fog_node.workers.ray_messages import (
     ClusterFailed,
     ClusterNotice,
     ClusterReady,
@@ -42,8 +42,8 @@ from fog_node.ray_messages import (
     ray_message_of,
     ray_message_to_map,
 )
-from fog_node.ray_reaper import swept_folder
-from fog_node.ray_settings import RaySettings
+from fog_node.workers.ray_reaper import swept_folder
+from fog_node.workers.ray_settings import RaySettings
 
 __all__ = ["RayDriver", "main"]
 

@@ -15,9 +15,9 @@ from common.bitstream.motion_payload import encode_motion
 from common.images import Rgb
 from common.inr.raster import warp
 from common.pyramid.wavelet import COLOURS, analyse, from_colours
-from fog_node.ladder import psnr_db
-from fog_node.motion_search import find_motion
-from fog_node.registration import Homography, Mask, find_homography
+from fog_node.encoders.ladder import psnr_db
+from fog_node.encoders.motion_search import find_motion
+from fog_node.encoders.registration import Homography, Mask, find_homography
 
 __all__ = ["View", "correction_bytes", "find_view"]
 

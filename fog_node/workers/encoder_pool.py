@@ -9,12 +9,12 @@ from common.node.child import Child
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
-from fog_node.encoder_messages import BatchEncoded, StartEncoder
 from fog_node.encoding import Assign
-from fog_node.ray_cluster import ray_version
-from fog_node.ray_pool import RayPool
 from fog_node.settings import WorkerSettings
-from fog_node.worker_pool import WorkerPool
+from fog_node.workers.encoder_messages import BatchEncoded, StartEncoder
+from fog_node.workers.ray_cluster import ray_version
+from fog_node.workers.ray_pool import RayPool
+from fog_node.workers.worker_pool import WorkerPool
 
 __all__ = ["EncoderPool", "encoder_pool"]
 

@@ -1,7 +1,7 @@
 """Encoder workers on Ray as the fog daemon sees them; the daemon itself never imports ray.
 
-A child process (:mod:`fog_node.ray_driver`) is the driver of the cluster. When it dies, all its workers are
-lost, and it is started anew with growing waits, as each worker is.
+A child process (:mod:`fog_node.workers.ray_driver`) is the driver of the cluster. When it dies, all its
+workers are lost, and it is started anew with growing waits, as each worker is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from common.node.jobs import Call
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
 from common.wire.backoff import Backoff
-from fog_node.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
 from fog_node.encoding import Assign
-from fog_node.ray_messages import (
+from fog_node.settings import WorkerSettings
+from fog_node.workers.encoder_messages import BatchEncoded, EncodeBatch, StartEncoder, from_map, to_map
+from fog_node.workers.ray_messages import (
     ClusterFailed,
     ClusterNotice,
     ClusterReady,
@@ -36,13 +37,12 @@ from fog_node.ray_messages import (
     ray_message_of,
     ray_message_to_map,
 )
-from fog_node.ray_settings import RaySettings
-from fog_node.settings import WorkerSettings
-from fog_node.worker_slot import WorkerSlot
+from fog_node.workers.ray_settings import RaySettings
+from fog_node.workers.worker_slot import WorkerSlot
 
 __all__ = ["RayPool"]
 
-DRIVER_MODULE = "fog_node.ray_driver"
+DRIVER_MODULE = "fog_node.workers.ray_driver"
 
 MESSAGES_PER_WORKER = 4
 """Messages to one worker that can wait for the driver at once: a start, a batch, a kill, one to spare."""

@@ -1,4 +1,4 @@
-"""Ends what a Ray on this machine has left behind: ``python -m fog_node.ray_reaper SESSION FOLDER``.
+"""Ends what a Ray on this machine has left behind: ``python -m fog_node.workers.ray_reaper SESSION FOLDER``.
 
 Ray's own processes end one after the other when their driver is killed, some only after a minute. This one
 waits for the end of the driver, however it comes, then kills what is left of the driver's session and removes

@@ -17,8 +17,8 @@ from common.inr.pruning import apply_masks, dynamic_share, magnitude_masks
 from common.inr.quantize import BitWidths, quantize, unpack
 from common.inr.quantized_fit import QuantizedStack, first_steps, fit_quantized
 from common.inr.siren import Architecture, SirenStack
-from fog_node.encoder_settings import LadderSettings
-from fog_node.goals import Fitted, Goal, psnr_db
+from fog_node.encoders.encoder_settings import LadderSettings
+from fog_node.encoders.goals import Fitted, Goal, psnr_db
 
 __all__ = ["Rounds", "Stage", "State"]
 

@@ -1,0 +1,1 @@
+"""Where encoders run: worker processes or Ray, their pools and messages (no torch in the daemon)."""
