@@ -10,7 +10,7 @@ from typing import Any
 from common.cli import build_parser, run_command
 from common.node.commands import add_keygen, add_status
 from common.node.exit_codes import exit_code_help
-from edge_node import decode_command, doctor_command, inspect_command, train_command
+from edge_node import decode_command, doctor_command, export_command, inspect_command, train_command
 from edge_node import run_command as run_daemon_command
 
 __all__ = ["main"]
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_keygen(subparsers)
     add_status(subparsers, "configs/edge.yaml", _status)
     decode_command.add_parser(subparsers)
+    export_command.add_parser(subparsers)
     inspect_command.add_parser(subparsers)
     train_command.add_parser(subparsers)
     doctor_command.add_parser(subparsers)

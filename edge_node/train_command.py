@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.cli import add_json, print_json, progress
+from common.cli import add_json, make_folder, print_json, progress
 from common.errors import DatasetError, LearningError, UsageError
 from common.frame import Frame
 
@@ -165,10 +165,10 @@ def train_on_packets(
             f"edge-node: {len(overlap)} of the {len(validation)} validation images are also trained on, "
             "so the mAP is too high; use other frames for --val\n"
         )
-    start = start_weights(settings)
+    start = start_weights(settings, _note)
     before = evaluate([load_detector(start)], validation, settings, device)[0] if len(validation) else None
     for sentence in validation.left_out:
-        sys.stderr.write(f"edge-node: left out: {sentence}\n")
+        _note(f"left out: {sentence}")
     if before is None or len(validation) == 0:
         raise LearningError("no validation image can be used; give others to --val")
     points = [(0, before.map50, before.map50_95)]
@@ -195,16 +195,20 @@ def train_on_packets(
     return Report(before, after, result, len(store), tuple(points), len(overlap)), data
 
 
+def _note(sentence: str) -> None:
+    sys.stderr.write(f"edge-node: {sentence}\n")
+
+
 def _command(arguments: argparse.Namespace) -> int:
     from common.learning.trainer import discard_checkpoint
     from common.learning.weights import write_durably
     from edge_node.packet_files import keyframes_beside
     from edge_node.training_plot import plot_training
 
+    out = make_folder(arguments.out)
     packets = _read_packets(arguments.path, quiet=arguments.json)
     settings = _settings(arguments, packets)
     frames = _read_validation(arguments, settings)
-    out: Path = arguments.out
     work_dir = out / "checkpoint"
     keyframes = keyframes_beside(arguments.path)
     report, weights = train_on_packets(
@@ -221,7 +225,7 @@ def _command(arguments: argparse.Namespace) -> int:
         "settings": settings.model_dump(mode="json"),
     }
     _write_json(out / "metrics.json", answer | details)
-    plot_training(report.training.curve.tolist(), report.points, out / "training.png")
+    plot_training(report.training.curve.tolist(), report.training.losses, report.points, out / "training.png")
     discard_checkpoint(work_dir)
     shutil.rmtree(work_dir, ignore_errors=True)
     if arguments.json:
@@ -315,7 +319,7 @@ def _classes(arguments: argparse.Namespace, packets: Sequence[Packet]) -> list[s
     """Class list: as given, else of the weights to start from, else of the packets in order of appearance."""
     if arguments.classes:
         return [name.strip() for name in arguments.classes.split(",")]
-    if str(arguments.model).endswith(".safetensors"):
+    if arguments.model.endswith(".safetensors"):
         from common.learning.weights import read_weights
 
         return list(read_weights(arguments.model).classes)

@@ -9,12 +9,16 @@ __all__ = ["plot_training"]
 
 
 def plot_training(
-    losses: Sequence[Sequence[float]], points: Sequence[tuple[int, float, float]], path: Path
+    losses: Sequence[Sequence[float]],
+    names: Sequence[str],
+    points: Sequence[tuple[int, float, float]],
+    path: Path,
 ) -> None:
     """Write a PNG.
 
     Args:
-        losses: Loss items (box, class, distribution) of every step.
+        losses: Loss items of every step.
+        names: What they are called.
         points: (step, mAP50, mAP50-95).
         path: Where to.
     """
@@ -25,7 +29,7 @@ def plot_training(
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True)
     steps = range(1, len(losses) + 1)
-    for index, name in enumerate(("box", "class", "distribution")):
+    for index, name in enumerate(names):
         above.plot(steps, [row[index] for row in losses], label=name, linewidth=1)
     above.set_ylabel("loss")
     above.set_ylim(bottom=0)

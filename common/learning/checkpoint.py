@@ -36,6 +36,7 @@ class Checkpoint:
         model, ema: States of the detector and of its average.
         optimizer: State of each parameter by index.
         curve: (steps, losses) float32, the loss items of every step.
+        losses: Their names; empty in checkpoints of earlier versions.
     """
 
     round_id: str
@@ -47,6 +48,7 @@ class Checkpoint:
     ema: Mapping[str, Tensor]
     optimizer: Mapping[int, Mapping[str, Tensor]]
     curve: Tensor
+    losses: tuple[str, ...] = ()
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -66,6 +68,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "steps": checkpoint.steps,
         "seconds": checkpoint.seconds,
         "ema_updates": checkpoint.ema_updates,
+        "losses": checkpoint.losses,
     }
     tensors = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     write_durably(path, save(tensors, {FORMAT: json.dumps(numbers)}))
@@ -80,6 +83,7 @@ def read_checkpoint(path: Path, round_id: str) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             numbers: dict[str, Any] = json.loads(metadata.get(FORMAT, "{}"))
+            numbers["losses"] = tuple(numbers.get("losses", ()))
             if numbers.get("round_id") != round_id:
                 return None
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,11 +11,20 @@ from torch import Tensor
 
 from common.errors import LearningError
 from common.inr.decode import resolve_device
+from common.learning.pretrained import read_checkpoint_file
 from common.learning.settings import TrainingSettings
 from common.learning.weights import MODEL_NAME, DetectorWeights, check_shapes, read_weights
 from common.learning.yolo_environment import prepare_yolo
 
-__all__ = ["Detector", "build_detector", "load_detector", "resolve_device", "snapshot", "start_weights"]
+__all__ = [
+    "Detector",
+    "build_detector",
+    "load_detector",
+    "read_detector_file",
+    "resolve_device",
+    "snapshot",
+    "start_weights",
+]
 
 Detector: TypeAlias = Any
 """An ``ultralytics.nn.tasks.DetectionModel``."""
@@ -33,7 +42,7 @@ def build_detector(model: str, classes: tuple[str, ...], seed: int = 0) -> Detec
         LearningError: No such detector.
     """
     prepare_yolo()
-    from ultralytics.nn.modules import Detect
+    from ultralytics.nn.modules.head import Detect, v10Detect
     from ultralytics.nn.tasks import DetectionModel
 
     if not MODEL_NAME.fullmatch(model):
@@ -46,7 +55,8 @@ def build_detector(model: str, classes: tuple[str, ...], seed: int = 0) -> Detec
             detector: Detector = DetectionModel(model, nc=len(classes), verbose=False)
     except Exception as error:  # Ultralytics raises anything for an unknown name or a model of another task
         raise LearningError(f"the model {model!r} is no detector that Ultralytics knows: {error}") from error
-    if not isinstance(detector.model[-1], Detect):
+    # Heads that also give masks, points or turned boxes are subclasses; their losses want such labels.
+    if type(detector.model[-1]) not in (Detect, v10Detect):
         raise LearningError(f"the model {model!r} does not detect boxes; use one such as yolov8n.yaml")
     detector.names = dict(enumerate(classes))
     return detector
@@ -70,60 +80,113 @@ def load_detector(weights: DetectorWeights) -> Detector:
     return detector
 
 
-def start_weights(settings: TrainingSettings) -> DetectorWeights:
+def start_weights(settings: TrainingSettings, tell: Callable[[str], None] | None = None) -> DetectorWeights:
     """The detector that ``settings.model`` names, fitted to the class list of the settings.
 
     Local .pt and .safetensors files with other classes keep every tensor that fits; the rest starts random.
 
+    Args:
+        settings: Model, classes, image size and seed.
+        tell: Given a sentence when a part of the file's weights is not used.
+
     Raises:
-        LearningError: No such file or model, or the file is no detector.
+        LearningError: No such file or model, the file is no detector, or it takes images of other sizes.
     """
-    if settings.model.endswith(".safetensors"):
-        found = read_weights(settings.model)
-        name, state, same = found.model, found.state, found.classes == settings.classes
-    elif settings.model.endswith(".pt"):
-        name, state, same = _read_pt(Path(settings.model), settings.classes)
-    else:
+    path = Path(settings.model)
+    if settings.model.endswith(".yaml"):
         detector = build_detector(settings.model, settings.classes, settings.seed)
+        _check_size(detector, settings)
         return snapshot(detector, settings.model, settings.classes, settings.imgsz)
-    detector = build_detector(name, settings.classes, settings.seed)
+    found = read_detector_file(path, settings.imgsz)
+    detector = build_detector(found.model, settings.classes, settings.seed)
+    _check_size(detector, settings)
     own = detector.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not same:
-        # The class outputs of another class list mean something else.
-        fitting = {k: v for k, v in fitting.items() if k not in _class_outputs(detector)}
-    if len(fitting) < len(own) // 2:
+    kept, shared = _fitting(found, own, settings.classes, _class_outputs(detector))
+    if len(kept) < len(own) // 2:
         raise LearningError(
-            f"only {len(fitting)} of the {len(own)} tensors in {settings.model} fit {name}; "
-            "it is another detector"
+            f"only {len(kept)} of the {len(own)} tensors in {path} fit {found.model}; it is another detector"
         )
-    detector.load_state_dict(fitting, strict=False)
-    return snapshot(detector, name, settings.classes, settings.imgsz)
+    detector.load_state_dict(kept, strict=False)
+    if tell is not None and found.classes != settings.classes:
+        tell(_what_is_kept(path, found, settings.classes, len(own) - len(kept), shared))
+    return snapshot(detector, found.model, settings.classes, settings.imgsz)
 
 
-def _class_outputs(detector: Detector) -> set[str]:
-    """Names of the tensors whose rows are classes: the last convolution of each class branch of the head."""
+def read_detector_file(path: Path, imgsz: int = 640) -> DetectorWeights:
+    """The weights in a local .safetensors or .pt file, as they are.
+
+    Args:
+        path: The file.
+        imgsz: Side of the training images, pixels, when a .pt file does not say.
+
+    Raises:
+        LearningError: No such file, or it is no detector.
+    """
+    if path.suffix == ".safetensors":
+        return read_weights(path)
+    if path.suffix == ".pt":
+        return read_checkpoint_file(path, imgsz)
+    raise LearningError(
+        f"the model {str(path)!r} is neither a name from Ultralytics' catalogue such as yolov8n.yaml nor a "
+        ".safetensors or .pt file of weights"
+    )
+
+
+def _check_size(detector: Detector, settings: TrainingSettings) -> None:
+    stride = int(detector.stride.max())
+    if settings.imgsz % stride:
+        raise LearningError(
+            f"the model {settings.model} takes images whose side is a multiple of {stride} pixels; "
+            f"set imgsz to {-(-settings.imgsz // stride) * stride}"
+        )
+
+
+def _fitting(
+    found: DetectorWeights, own: Mapping[str, Tensor], classes: tuple[str, ...], outputs: Mapping[str, str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors that the detector takes over, and the classes whose outputs are among them."""
+    kept = {k: v for k, v in found.state.items() if k in own and own[k].shape == v.shape}
+    if found.classes == classes:
+        return kept, list(classes)
+    # The class outputs of another class list mean something else, but for the classes that both know.
+    shared = [name for name in classes if name in found.classes]
+    fits = all(
+        weight in found.state and found.state[weight].shape[1:] == own[weight].shape[1:] for weight in outputs
+    )
+    for name in (part for pair in outputs.items() for part in pair):
+        kept.pop(name, None)
+        if shared and fits:
+            rows = own[name].clone()
+            rows[[classes.index(s) for s in shared]] = found.state[name][
+                [found.classes.index(s) for s in shared]
+            ]
+            kept[name] = rows
+    return kept, shared if fits else []
+
+
+def _what_is_kept(
+    path: Path, found: DetectorWeights, classes: tuple[str, ...], random: int, shared: Sequence[str]
+) -> str:
+    text = (
+        f"{path} knows the classes {_listed(found.classes)}, not {_listed(classes)}: "
+        "its backbone and neck are kept"
+    )
+    if random:
+        text += f", {random} tensors of its head start from random weights"
+    return f"{text}, the outputs of {_listed(shared)} are kept" if shared else text
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def _class_outputs(detector: Detector) -> dict[str, str]:
+    """Weight -> bias of the last convolution of each class branch of the head: their rows are classes."""
     head = len(detector.model) - 1
-    last = {f"model.{head}.cv3.{i}.{len(branch) - 1}" for i, branch in enumerate(detector.model[-1].cv3)}
-    return {f"{layer}.{part}" for layer in last for part in ("weight", "bias")}
-
-
-def _read_pt(path: Path, classes: tuple[str, ...]) -> tuple[str, Mapping[str, Tensor], bool]:
-    """Architecture name, state and whether the classes agree, of a local Ultralytics checkpoint."""
-    prepare_yolo()
-    from ultralytics.nn.tasks import load_checkpoint
-
-    if not path.is_file():
-        raise LearningError(
-            f"there are no weights at {path}; nothing is downloaded, so give the path of a local file"
-        )
-    try:
-        model, _ = load_checkpoint(str(path))
-        name = Path(str(model.yaml["yaml_file"])).name
-        names = tuple(model.names[i] for i in range(len(model.names)))
-        state = {k: v.float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    except Exception as error:  # Ultralytics raises anything for a file that is no checkpoint of its own
-        raise LearningError(
-            f"{path} is no Ultralytics detector that can be loaded safely: {error}"
-        ) from error
-    return name, state, names == classes
+    layers = [
+        f"model.{head}.{branches}.{i}.{len(branch) - 1}"
+        for branches in ("cv3", "one2one_cv3")
+        for i, branch in enumerate(getattr(detector.model[-1], branches, None) or ())
+    ]
+    return {f"{layer}.weight": f"{layer}.bias" for layer in layers}

@@ -19,7 +19,7 @@ from common.learning.hooks import TrainerHooks
 from common.learning.offers import KnownLabels
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
-from common.learning.trainer import LOSS_NAMES, TrainingResult, discard_checkpoint, train
+from common.learning.trainer import TrainingResult, discard_checkpoint, train
 from common.learning.validation import Evaluation, ValidationSet, evaluate
 from common.learning.weights import DetectorWeights, read_weights, write_durably, write_weights
 from common.learning.yolo_environment import prepare_yolo
@@ -183,7 +183,7 @@ class NodeTrainer:
         Raises:
             LearningError: Nothing to train on, bad weights, or the training diverged.
         """
-        start = self._read(current) if current else start_weights(self.settings)
+        start = self._read(current) if current else start_weights(self.settings, _tell)
         position, end = self.position, self.store.end
         result = train(self.store, self.settings, start, self._work_dir, hooks)
         if result.interrupted:
@@ -291,7 +291,7 @@ class NodeTrainer:
         """The loss items of every step, for plots; replaced by the next round."""
         path = self._work_dir / "curve.json"
         rows = [[round(v, 5) if math.isfinite(v) else None for v in row] for row in result.curve.tolist()]
-        write_durably(path, json.dumps({"losses": LOSS_NAMES, "steps": rows}).encode())
+        write_durably(path, json.dumps({"losses": result.losses, "steps": rows}).encode())
         return path
 
     def _name(self, left_out: Sequence[str]) -> None:
@@ -303,6 +303,10 @@ class NodeTrainer:
     def _leave_out(self, position: int, error: Exception | str) -> None:
         self.left_out += 1
         sys.stderr.write(f"trainer: left out the packet at position {position}: {error}\n")
+
+
+def _tell(sentence: str) -> None:
+    sys.stderr.write(f"trainer: {sentence}\n")
 
 
 def _read_position(path: Path) -> int:

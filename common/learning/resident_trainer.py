@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.torch_utils import unwrap_model
 
 from common.errors import LearningError
 from common.learning.augmentation_settings import AugmentationSettings
@@ -145,6 +146,7 @@ class ResidentTrainer(DetectionTrainer):
     ema: Any
     optimizer: Any
     loss_items: Any
+    loss_names: Any
     train_loader: Any
 
     def __init__(
@@ -227,10 +229,11 @@ class ResidentTrainer(DetectionTrainer):
             steps=self.steps,
             seconds=self.seconds,
             ema_updates=self.ema.updates,
-            model=self.model.state_dict(),
+            model=unwrap_model(self.model).state_dict(),
             ema=self.ema.ema.state_dict(),
             optimizer=tensors,
             curve=torch.stack(self.curve).float() if self.curve else torch.empty(0, 0),
+            losses=tuple(self.loss_names),
         )
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -238,11 +241,12 @@ class ResidentTrainer(DetectionTrainer):
         point = self.resume_point
         if point is None:
             return
-        self.model.load_state_dict(dict(point.model))
+        unwrap_model(self.model).load_state_dict(dict(point.model))
         self.ema.ema.load_state_dict(dict(point.ema))
         self.ema.updates = point.ema_updates
         load_optimizer(self.optimizer, point.optimizer)
         self.start_epoch = point.next_epoch
+        self.loss_names = point.losses
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Stop where Ultralytics would reload its pickled checkpoint."""
@@ -273,9 +277,14 @@ class ResidentTrainer(DetectionTrainer):
 
     def watch_frames(self) -> None:
         """Find out now and then how hard each frame is."""
+        model: Any = unwrap_model(self.model)
+        model.criterion = model.init_criterion()
+        if hasattr(model.criterion, "update"):
+            # Detectors with two heads weigh their losses by the epochs done.
+            for _ in range(self.start_epoch):
+                model.criterion.update()
         if self.settings.hardness_steps:
-            criterion = self.model.init_criterion()
-            self.model.criterion = FrameLosses(criterion, self.settings.hardness_steps, self._learned)
+            model.criterion = FrameLosses(model.criterion, self.settings.hardness_steps, self._learned)
 
     def _learned(self, losses: Sequence[float]) -> None:
         shown = zip(self.train_loader.shown, losses, strict=True)

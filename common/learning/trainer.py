@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     # Importing it imports Ultralytics, which must be prepared first.
     from common.learning.resident_trainer import ResidentTrainer
 
-__all__ = ["LOSS_NAMES", "TrainingResult", "discard_checkpoint", "round_identity", "train"]
+__all__ = ["TrainingResult", "discard_checkpoint", "round_identity", "train"]
 
-LOSS_NAMES = ("box", "class", "distribution")
-"""Loss items of a YOLOv8 detector, in the order of a curve's columns."""
+_LOSSES = {"box_loss": "box", "cls_loss": "class", "dfl_loss": "distribution"}
+"""What Ultralytics' loss items are called here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class TrainingResult:
         steps: Optimizer steps, those before a resumption included.
         epochs: Epochs begun.
         seconds: Time in training steps, decoding included, evaluation excluded.
-        curve: (steps, 3) float32: box, class and distribution loss of every step.
+        curve: (steps, L) float32: each loss item of every step.
+        losses: What they are called: box, class and distribution, or as Ultralytics calls them.
         interrupted: Stopped by ``should_stop``; the checkpoint is kept and the same training goes on from it.
         decode_frames_per_second: Frames decoded a second while training; None when nothing was decoded now.
         training_frames_per_second: Frames trained on a second, decoding left out; None likewise.
@@ -50,6 +51,7 @@ class TrainingResult:
     epochs: int
     seconds: float
     curve: Tensor
+    losses: tuple[str, ...]
     interrupted: bool = False
     decode_frames_per_second: float | None = None
     training_frames_per_second: float | None = None
@@ -153,10 +155,18 @@ def train(
         raise LearningError(
             f"the training does not fit into the memory of {store.device}: lower batch, imgsz or memory_bytes"
         ) from error
-    curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(LOSS_NAMES))
+    losses = tuple(_LOSSES.get(name, name) for name in trainer.loss_names or _LOSSES)
+    curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(losses))
     weights = snapshot(detector, start.model, settings.classes, settings.imgsz)
     return TrainingResult(
-        weights, trainer.steps, epochs, trainer.seconds, curve, trainer.interrupted, *_speeds(trainer, point)
+        weights,
+        trainer.steps,
+        epochs,
+        trainer.seconds,
+        curve,
+        losses,
+        trainer.interrupted,
+        *_speeds(trainer, point),
     )
 
 
