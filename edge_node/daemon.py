@@ -17,8 +17,11 @@ import zmq
 from common import __version__
 from common.errors import StoreError
 from common.node.child import stop_children
+from common.node.health import report
 from common.node.jobs import Call
 from common.node.mailbox import Mailbox
+from common.node.monitor import Monitor
+from common.node.node_status import node_status
 from common.node.settings import resolve
 from common.node.status_file import write_status
 from common.store import open_edge_store
@@ -27,6 +30,8 @@ from common.wire.messages import Message
 from edge_node.connection import Phase
 from edge_node.fog_link import FogLink
 from edge_node.fogs import FogPart, known_fogs, parts
+from edge_node.health import edge_findings
+from edge_node.metrics import edge_families
 from edge_node.node import EdgeNode
 from edge_node.settings import EdgeSettings
 
@@ -58,6 +63,7 @@ class EdgeDaemon:
         self._keys = keys.load(resolve(base, settings.keys))
         fogs = parts(self._keys.public, known_fogs(settings, base), settings.subscription)
         self._last_status: dict[str, Any] = {}
+        self._unwritable = ""
         self._mailbox: Mailbox[Call] = Mailbox()
         self._poller = zmq.Poller()
         self._poller.register(self._mailbox.fileno(), zmq.POLLIN)
@@ -82,6 +88,13 @@ class EdgeDaemon:
                 link = FogLink(session, self._keys, settings.wire, context, self._poller)
                 self._links[session.part.fog.key] = link
                 resources.callback(link.close)
+            self._monitor = Monitor(
+                settings.monitoring,
+                self._mailbox,
+                status=lambda: self._status("stopping" if self._stopping else "running"),
+                families=edge_families,
+            )
+            resources.callback(self._monitor.close)
             _log.info(
                 "edge node %s with key %s, %d frames wait for the fog at %s, log position %d",
                 __version__,
@@ -162,6 +175,9 @@ class EdgeDaemon:
         self._links[part.fog.key].send(message)
 
     def _write_status(self, state: str) -> None:
+        self._unwritable = write_status(self._folder, self._status(state))
+
+    def _status(self, state: str) -> dict[str, Any]:
         if state != "stopped":
             with suppress(StoreError):
                 self._last_status = self.node.status()
@@ -182,4 +198,6 @@ class EdgeDaemon:
             "bytes_up": sum(link.bytes_up for link in self._links.values()),
             "bytes_down": sum(link.bytes_down for link in self._links.values()),
         }
-        write_status(self._folder, {**status, **self._last_status})
+        status |= node_status(self._folder, self._unwritable, self._monitor)
+        status |= self._last_status
+        return {**status, "health": report(edge_findings(status, self._settings))}

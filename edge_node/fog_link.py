@@ -215,6 +215,7 @@ class FogLink:
         except zmq.Again:
             return False
         self.bytes_up += sum(len(frame) for frame in frames)
+        self.session.counters.was_sent(message)
         self._connection.sent(time.monotonic())
         return True
 

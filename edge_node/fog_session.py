@@ -31,6 +31,7 @@ from common.wire.messages import (
     Refused,
     Welcome,
 )
+from edge_node.counters import SessionCounters
 from edge_node.fetching import Fetcher
 from edge_node.fogs import FogPart
 from edge_node.outbox_sender import OutboxSender
@@ -109,6 +110,7 @@ class FogSession:
         self.part = part
         self.receiving = receiving
         self.latency = LatencyMeter()
+        self.counters = SessionCounters()
         self.down = meter
         self._store = store
         self._jobs = jobs
@@ -148,6 +150,7 @@ class FogSession:
 
     def welcomed(self, welcome: Welcome) -> None:
         """A session has begun."""
+        self.counters.sessions += 1
         self._welcome = welcome
         self._follow(welcome)
         if self._sender is not None and not welcome.may_upload:
@@ -172,6 +175,7 @@ class FogSession:
         """
         now = time.monotonic()
         self._pacing.received(size, now)
+        self.counters.was_received(message)
         match message:
             case Accepted(epoch) | Refused(epoch) | Corrected(epoch) if epoch != self._store.epoch:
                 # The same key recorded these with another store, before this device was installed anew.
@@ -218,6 +222,7 @@ class FogSession:
             "log_position": self.position,
             "downlink_bytes_per_s": self.down.bytes_per_second(),
             "latency_s": self.latency.seconds(),
+            "counters": self.counters.status(),
         }
 
     def perform(self, instructions: Sequence[ReceivingInstruction]) -> None:
@@ -267,6 +272,7 @@ class FogSession:
 
         def applied(result: ApplyResult) -> None:
             self.troubles.working(what)
+            self.counters.was_applied(request.records, result)
             for identity in result.conflicts:
                 _log.error("the log holds other content for frame %d of %s", identity.number, identity.device)
             for record in request.records:

@@ -159,9 +159,11 @@ class Learner:
 
     def status(self) -> dict[str, Any]:
         """The training's and the plan's part of the status file."""
-        plan = self._plan
+        plan, trained = self._plan, self.trained
         return {
             "training": self._trainer.status(),
+            "decode_frames_per_s": trained.get("decode_frames_per_second"),
+            "training_frames_per_s": trained.get("training_frames_per_second"),
             "plan": None
             if plan is None
             else {"strategy": plan.strategy, "sentence": plan.sentence, "train": plan.train},

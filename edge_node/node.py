@@ -5,6 +5,7 @@ Every method runs in the daemon's I/O thread; the store is touched in a thread o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
+from common.node.process_figures import child_figures
 from common.node.rate_meter import RateMeter
 from common.node.upkeep import Upkeep
+from common.node.waiting import QueueAge
 from common.store.contract import EdgeStore
 from common.store.records import RecordKind
 from common.wire.messages import Message, Report
@@ -68,6 +71,7 @@ class EdgeNode:
         self._jobs = Jobs("store", mailbox)
         self._upkeep = Upkeep(store, self._jobs, every_s=settings.storage.retention.check_s)
         self._up = RateMeter(least_bytes=LEAST_BYTES)
+        self._outbox_age = QueueAge()
         self._pacing = Pacing(settings.traffic)
         self.sender = OutboxSender(
             store,
@@ -208,6 +212,7 @@ class EdgeNode:
                 "problems": list(recorder.problems),
             },
             "outbox": {
+                "oldest_s": self._outbox_age.head_s(outbox.recorded, outbox.waiting, time.monotonic()),
                 "recorded": outbox.recorded,
                 "waiting": outbox.waiting,
                 "waiting_bytes": outbox.waiting_bytes,
@@ -229,6 +234,7 @@ class EdgeNode:
             "downlink_bytes_per_s": self.own.down.bytes_per_second(),
             "latency_s": self.own.latency.seconds(),
             **self.learner.status(),
+            "children": child_figures(self.children),
         }
 
     def _original_kept(self) -> None:

@@ -22,13 +22,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from common.cli import print_json
-    from common.node.commands import set_up_logging
+    from common.node.logs import set_up_logging
     from common.node.settings import load_node_settings
     from edge_node.daemon import EdgeDaemon
     from edge_node.settings import EdgeSettings
 
     settings, base = load_node_settings(arguments.config, EdgeSettings)
-    set_up_logging(settings.log_level, "edge-node")
+    set_up_logging(settings, "edge-node")
     daemon = EdgeDaemon(settings, base)
     code = daemon.run()
     if arguments.json:

@@ -9,7 +9,14 @@ from pydantic import Field, field_validator, model_validator
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
-from common.node.settings import AgreementDrop, CheckInterval, ChildSettings, LogLevel, MostWait
+from common.node.settings import (
+    AgreementDrop,
+    CheckInterval,
+    ChildSettings,
+    LogSettings,
+    MonitoringSettings,
+    MostWait,
+)
 from common.store.settings import EdgeStoreSettings
 from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
@@ -17,6 +24,7 @@ from common.wire.settings import WireSettings
 from edge_node.schedule import parse_window
 
 __all__ = [
+    "EdgeMonitoringSettings",
     "EdgeSettings",
     "EdgeTrainingSettings",
     "FetchSettings",
@@ -200,7 +208,15 @@ class EdgeTrainingSettings(Settings):
     module: str = Field(TRAINER_MODULE, description="Python module of the trainer process")
 
 
-class EdgeSettings(Settings):
+class EdgeMonitoringSettings(MonitoringSettings):
+    """As of any node, with a port of its own."""
+
+    port: int | None = Field(
+        9571, ge=0, le=65_535, description="TCP port; 0 lets the system choose (see status); null: none"
+    )
+
+
+class EdgeSettings(LogSettings):
     """Everything ``edge-node run`` can be told; relative paths start from the folder of the file."""
 
     fog: FogAddress = Field(FogAddress(), description="the fog node, when there is one; else see fogs")
@@ -237,6 +253,9 @@ class EdgeSettings(Settings):
         description="image bytes sent and not yet acknowledged, at most; one frame is always allowed",
     )
     frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image recorded, pixels")
+    monitoring: EdgeMonitoringSettings = Field(
+        EdgeMonitoringSettings(), description="/health and /metrics over HTTP"
+    )
     status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
     report_s: float = Field(
         30.0, ge=0.1, le=86_400, description="seconds between two reports of measured rates to the fog"
@@ -244,7 +263,6 @@ class EdgeSettings(Settings):
     drain_s: float = Field(
         10.0, ge=0, le=3600, description="seconds SIGTERM leaves for acknowledgements of uploads under way"
     )
-    log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")
 
     @model_validator(mode="after")
     def _one_or_several(self) -> EdgeSettings:

@@ -19,9 +19,12 @@ import zmq
 from common import __version__
 from common.errors import StoreError
 from common.node.child import stop_children
+from common.node.health import report
 from common.node.jobs import Call
 from common.node.log_limit import LogLimit
 from common.node.mailbox import Mailbox
+from common.node.monitor import Monitor
+from common.node.node_status import node_status
 from common.node.settings import resolve
 from common.node.status_file import write_status
 from common.store import open_fog_store
@@ -32,6 +35,8 @@ from common.wire.connections import Connections
 from common.wire.framing import encode
 from common.wire.messages import Chunk, Message, RecordMessage
 from common.wire.sockets import Reader, authenticating, fog_socket, port_of
+from fog_node.health import fog_findings
+from fog_node.metrics import fog_families
 from fog_node.node import FogNode
 from fog_node.reception import Reception
 from fog_node.settings import FogSettings
@@ -74,6 +79,7 @@ class FogDaemon:
         self._log_limit = LogLimit()
         self._stopping = False
         self._last_status: dict[str, Any] = {}
+        self._unwritable = ""
         self._mailbox: Mailbox[Call] = Mailbox()
         pair = keys.load(resolve(base, settings.keys))
         allow = AllowList(resolve(base, settings.allow_list))
@@ -98,6 +104,14 @@ class FogDaemon:
                 send=self._send,
             )
             resources.callback(self.node.close)
+            self._monitor = Monitor(
+                settings.monitoring,
+                self._mailbox,
+                status=lambda: self._status("stopping" if self._stopping else "serving"),
+                families=fog_families,
+                registry=self.node.counters.registry,
+            )
+            resources.callback(self._monitor.close)
             self._reader = Reader(self._socket)
             self._reception = Reception(self.node, connections, self._traffic)
             _log.info(
@@ -200,6 +214,7 @@ class FogDaemon:
             if error.errno == errno.EHOSTUNREACH:
                 return False
             raise
+        self.node.counters.was_sent(message)
         traffic = self._traffic.peer(key)
         traffic.down += sum(len(frame) for frame in frames)
         if isinstance(message, RecordMessage) and message.kind == "packet":
@@ -209,6 +224,9 @@ class FogDaemon:
         return True
 
     def _write_status(self, state: str) -> None:
+        self._unwritable = write_status(self._folder, self._status(state))
+
+    def _status(self, state: str) -> dict[str, Any]:
         # Once stopped the store is closed: only what the last status told can be told.
         if state != "stopped":
             with suppress(StoreError):
@@ -219,6 +237,7 @@ class FogDaemon:
                     peer |= {f"bytes_{name}": value for name, value in asdict(traffic).items()}
         status = {**self._last_status, "wire": self._reception.status()}
         status["log_position"] = self.node.last_position
+        status |= node_status(self._folder, self._unwritable, self._monitor)
         head = {
             "role": "fog",
             "state": state,
@@ -228,4 +247,5 @@ class FogDaemon:
             "uptime_s": time.monotonic() - self._started,
             "time": time.time(),
         }
-        write_status(self._folder, {**head, **status})
+        status = {**head, **status}
+        return {**status, "health": report(fog_findings(status, self._settings))}

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from common.cost_model import Strategy
-from common.errors import ConfigError, StoreCorruptError, StoreFullError, WireError
+from common.errors import ConfigError, StoreFullError, WireError
 from common.node.child import Child
 from common.node.jobs import Call, Jobs
+from common.node.logs import about
 from common.node.mailbox import Mailbox
+from common.node.process_figures import child_figures
 from common.node.upkeep import Upkeep
+from common.node.waiting import Waiting
 from common.store.contract import FogStore
-from common.store.records import CommitOutcome, LogPage, PendingFrame, Record, RecordKind
+from common.store.records import CommitOutcome, PendingFrame, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
 from common.wire.messages import Message, Pull, RecordMessage
 from fog_node.corrections import CorrectionWriter
+from fog_node.counters import FogCounters
 from fog_node.downlinks import Downlinks
 from fog_node.encoding import (
     Assign,
@@ -36,6 +40,7 @@ from fog_node.encoding import (
 from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send, WriteCorrection
 from fog_node.learner import Learner
 from fog_node.log_count import LogCount
+from fog_node.log_reader import LogReader
 from fog_node.log_records import Figures, finish_frames, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
@@ -86,8 +91,10 @@ class FogNode:
         self.last_position = store.last_position
         self._log_id = store.log_id
         self._figures = Figures()
+        self._store_problem = ""
         self._full = False
         self._bad_list = ""
+        self.counters = FogCounters(Waiting(store.pending_count, time.monotonic()))
         self.state = FogState(
             settings,
             fog_key=key,
@@ -125,6 +132,7 @@ class FogNode:
         self._began = time.monotonic()
         self._downlinks = Downlinks(settings.planner.packet_overhead_bytes)
         self._planner.tallies = self._figures.tallies
+        self._reader = LogReader(self.state, store, self._reads, self._downlinks, self.perform)
         self._learner = Learner(
             training,
             settings.children,
@@ -175,7 +183,7 @@ class FogNode:
             records, size = session.in_flight
             self._downlinks.confirmed(key, in_flight[0] - records, in_flight[1] - size, records, now)
         if session is not before:
-            _log.info("edge %s is connected", key)
+            _log.info("edge %s is connected", key, extra=about(device=key))
         if session.report is not None:
             self._planner.reports[key] = session.report
 
@@ -186,7 +194,7 @@ class FogNode:
         before = set(self.state.sessions)
         self.perform(self.state.tick(now))
         for key in before - set(self.state.sessions):
-            _log.info("edge %s is silent and counts as gone", key)
+            _log.info("edge %s is silent and counts as gone", key, extra=about(device=key))
             self._downlinks.gone(key)
         self._learner.busy(not self.state.idle)
         self._learner.tick(now)
@@ -205,7 +213,7 @@ class FogNode:
         rights = self._rights()
         if rights != self.state.rights:
             for key in set(self.state.rights) - set(rights):
-                _log.info("key %s was taken off the allow list", key)
+                _log.info("key %s was taken off the allow list", key, extra=about(device=key))
                 self._planner.reports.pop(key, None)
                 self._downlinks.forget(key)
             self.perform(self.state.rights_changed(rights))
@@ -249,11 +257,13 @@ class FogNode:
 
     def status(self) -> dict[str, Any]:
         """The node's part of the status file."""
+        pending = self._store.pending_count
         return {
             "key": self._key,
             "log_id": self._log_id,
             "log_position": self.last_position,
-            "frames_pending": self._store.pending_count,
+            "frames_pending": pending,
+            "pending_oldest_s": self.counters.waiting.oldest_s(time.monotonic(), pending),
             "frames_in_encoders": self.encoding.held,
             "encoded": self._figures.status(),
             "devices": {
@@ -267,6 +277,10 @@ class FogNode:
             "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
+            "store_problem": self._store_problem,
+            "rights_problem": self._bad_list,
+            "counters": self.counters.status(),
+            "children": child_figures([*self.encoders, *self.trainers]),
             **self._upkeep.status(),
         }
 
@@ -288,9 +302,9 @@ class FogNode:
                 case Commit():
                     self._commit(instruction)
                 case ReadLog():
-                    self._read_log(instruction)
+                    self._reader.read_log(instruction)
                 case ReadBlob():
-                    self._read_blob(instruction)
+                    self._reader.read_blob(instruction)
                 case WriteCorrection():
                     self._corrections.write(instruction)
 
@@ -309,7 +323,8 @@ class FogNode:
         def committed(outcomes: list[CommitOutcome]) -> None:
             if self._full:
                 _log.info("the store has room again; uploads are accepted")
-            self._full = False
+            self._full, self._store_problem = False, ""
+            self.counters.committed(commit.frames, outcomes)
             self.perform(self.state.committed(outcomes))
             self._encode(self.encoding.frames_committed(time.monotonic()))
 
@@ -317,54 +332,12 @@ class FogNode:
             full = isinstance(error, StoreFullError)
             if not (full and self._full):
                 _log.error("uploads are refused for now: %s", error)
-            self._full = full
+            self._full, self._store_problem = full, str(error)
             if full:
                 self._upkeep.hurry()
             self.perform(self.state.commit_failed(str(error), full=full, now=time.monotonic()))
 
         self._writes.run(lambda: self._store.commit_frames(commit.frames), committed, failed)
-
-    def _read_log(self, request: ReadLog) -> None:
-        def read() -> LogPage:
-            return self._store.read(
-                request.after, request.limit, request.max_bytes, request.devices, request.kinds
-            )
-
-        def done(page: LogPage) -> None:
-            self.perform(self.state.page_read(request.session, page))
-            session = self.state.session(request.session)
-            if session is not None:
-                self._downlinks.sent(session.key, session.window.records_in_flight, time.monotonic())
-
-        def failed(error: Exception) -> None:
-            _log.error("the log cannot be read: %s", error)
-            self.state.page_failed(request.session, time.monotonic())
-
-        self._reads.run(read, done, failed)
-
-    def _read_blob(self, request: ReadBlob) -> None:
-        def read() -> tuple[int | None, bytes]:
-            total = self._store.blob_size(request.digest)
-            allowed = request.devices is None or request.devices & self._store.blob_sources(request.digest)
-            if total is None or not allowed:
-                return None, b""
-            return total, self._store.blob(request.digest, request.offset, request.length)
-
-        def done(answer: tuple[int | None, bytes]) -> None:
-            self.perform(self.state.blob_read(request.session, request, *answer))
-            session = self.state.session(request.session)
-            if session is not None:
-                self._downlinks.fetched(session.key, len(answer[1]), time.monotonic())
-
-        def failed(error: Exception) -> None:
-            _log.error("content %s cannot be read: %s", request.digest.hex(), error)
-            if isinstance(error, StoreCorruptError):
-                # Damaged content does not mend: for the edge it is not there.
-                done((None, b""))
-            else:
-                self.perform(self.state.blob_failed(request.session, request))
-
-        self._reads.run(read, done, failed)
 
     def _encoded(self, number: int, message: BatchEncoded) -> None:
         self._encode(self.encoding.batch_encoded(number, message.batch, message.results, time.monotonic()))
@@ -396,9 +369,13 @@ class FogNode:
             for item in items:
                 kind, meta, payload = record_of(item)
                 self._figures.add(item.identity.device, kind, meta, len(payload))
+                self.counters.finished(item.identity, kind, meta, len(payload))
                 if kind is RecordKind.TOMBSTONE:
                     number, device = item.identity.number, item.identity.device
-                    _log.warning("frame %d of %s was not encoded: %s", number, device, meta["reason"])
+                    facts = about(device=device, frame=number)
+                    _log.warning(
+                        "frame %d of %s was not encoded: %s", number, device, meta["reason"], extra=facts
+                    )
             self._grew(last_position)
             self._encode(self.encoding.finished(time.monotonic()))
             self._train()

@@ -75,6 +75,7 @@ class Reception:
             if len(message.frames) >= MOST_PARTS:
                 self._cut_soon(connection, now)
             return
+        self._node.counters.was_received(content)
         self._node.received(message.routing_id, key, content)
 
     def check_rights(self, now: float) -> None:

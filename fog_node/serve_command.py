@@ -22,13 +22,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from common.cli import print_json
-    from common.node.commands import set_up_logging
+    from common.node.logs import set_up_logging
     from common.node.settings import load_node_settings
     from fog_node.daemon import FogDaemon
     from fog_node.settings import FogSettings
 
     settings, base = load_node_settings(arguments.config, FogSettings)
-    set_up_logging(settings.log_level, "fog-node")
+    set_up_logging(settings, "fog-node")
     daemon = FogDaemon(settings, base)
     code = daemon.run()
     if arguments.json:

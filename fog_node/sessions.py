@@ -63,10 +63,14 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """The session's part of the status file."""
+        credit = self.window.room()
         return {
             "connected": True,
             "held_position": self.window.held,
             "sent_position": self.window.through,
+            "records_in_flight": self.window.records_in_flight,
+            "credit_records": credit[0],
+            "credit_bytes": credit[1],
             "software": self.software,
         }
 

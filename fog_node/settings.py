@@ -10,7 +10,14 @@ from pydantic import Field
 from common.config import Settings
 from common.learning.settings import TrainingSettings
 from common.node.learning_messages import TRAINER_MODULE
-from common.node.settings import AgreementDrop, CheckInterval, ChildSettings, LogLevel, MostWait
+from common.node.settings import (
+    AgreementDrop,
+    CheckInterval,
+    ChildSettings,
+    LogSettings,
+    MonitoringSettings,
+    MostWait,
+)
 from common.planning.control_settings import ControlSettings
 from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
@@ -19,7 +26,14 @@ from common.wire.settings import WireSettings
 from fog_node.encoders.encoder_settings import EncoderSettings
 from fog_node.workers.ray_settings import RaySettings
 
-__all__ = ["FogSettings", "FogTrainingSettings", "LimitSettings", "PlannerSettings", "WorkerSettings"]
+__all__ = [
+    "FogMonitoringSettings",
+    "FogSettings",
+    "FogTrainingSettings",
+    "LimitSettings",
+    "PlannerSettings",
+    "WorkerSettings",
+]
 
 
 class LimitSettings(Settings):
@@ -229,7 +243,15 @@ class PlannerSettings(Settings):
         return self
 
 
-class FogSettings(Settings):
+class FogMonitoringSettings(MonitoringSettings):
+    """As of any node, with a port of its own."""
+
+    port: int | None = Field(
+        9570, ge=0, le=65_535, description="TCP port; 0 lets the system choose (see status); null: none"
+    )
+
+
+class FogSettings(LogSettings):
     """Everything ``fog-node serve`` can be told; relative paths start from the folder of the file."""
 
     address: BindAddress = Field(
@@ -255,6 +277,8 @@ class FogSettings(Settings):
     retry_full_s: float = Field(
         2.0, ge=0.05, le=600, description="seconds between two attempts while the disk is full or fails"
     )
+    monitoring: FogMonitoringSettings = Field(
+        FogMonitoringSettings(), description="/health and /metrics over HTTP"
+    )
     status_s: float = Field(1.0, ge=0.05, le=3600, description="seconds between two status files")
     drain_s: float = Field(10.0, ge=0, le=3600, description="seconds SIGTERM leaves for commits under way")
-    log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")

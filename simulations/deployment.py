@@ -144,6 +144,8 @@ def fog_configuration(scenario: LoopbackScenario, recordings: Recordings) -> dic
             "detector": detector.model_dump(mode="json"),
         },
         "planner": {"interval_s": 1.0, "min_frames": min(20, frames)},
+        # Several nodes on one machine: each tells its port in its status.
+        "monitoring": {"port": 0},
         "status_s": 0.5,
     }
 
@@ -172,6 +174,8 @@ def edge_configuration(
             "detector": detector.model_dump(mode="json"),
         },
         "report_s": 1.0,
+        # Several nodes on one machine: each tells its port in its status.
+        "monitoring": {"port": 0},
         "status_s": 0.5,
     }
 

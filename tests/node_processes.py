@@ -136,6 +136,7 @@ class Deployment:
                 "storage": {"min_free_bytes": 0},
                 "children": {"restart_first_s": 0.05, "restart_max_s": 0.2, "stop_s": 2.0},
                 "allow_check_s": 0.1,
+                "monitoring": {"port": 0},
                 "status_s": 0.05,
                 "retry_full_s": 0.2,
             },
@@ -160,6 +161,7 @@ class Deployment:
             "training": {"mode": "never"},
             "wire": QUICK_WIRE,
             "storage": {"min_free_bytes": 0},
+            "monitoring": {"port": 0},
             "status_s": 0.05,
         }
         node = self._node(name, "edge_node.cli", "run", deep_merge(base, settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from common.cli import add_json, print_json
 from common.errors import ResidualInrError
 
-__all__ = ["add_config", "add_keygen", "add_status", "set_up_logging"]
+__all__ = ["add_config", "add_keygen", "add_status"]
 
 StatusReader = Callable[[str], dict[str, Any]]
 """From the path of a configuration to the node's status."""
@@ -89,14 +88,3 @@ def _lines(value: dict[str, Any], indent: str) -> list[str]:
                 text = f"{text:.0f}" if abs(text) >= 1e6 else f"{text:.6g}"
             lines.append(f"{indent}{key}: {text}")
     return lines
-
-
-def set_up_logging(level: str, prog: str) -> None:
-    """One line an event on stderr, with its time; libraries are heard from WARNING on."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {prog} %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    for package in ("common", "fog_node", "edge_node"):
-        logging.getLogger(package).setLevel(level)

@@ -14,6 +14,8 @@ __all__ = [
     "CheckInterval",
     "ChildSettings",
     "LogLevel",
+    "LogSettings",
+    "MonitoringSettings",
     "MostWait",
     "load_node_settings",
     "resolve",
@@ -72,6 +74,41 @@ class ChildSettings(Settings):
     )
     restart_max_s: float = Field(
         60.0, ge=0.01, le=3600, description="longest wait before any restart of a crashing child, seconds"
+    )
+
+
+class MonitoringSettings(Settings):
+    """Where ``/health`` and ``/metrics`` (Prometheus) are; anyone who reaches the address may read them."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="address to bind; 0.0.0.0 lets other machines ask, without encryption or a password",
+    )
+    port: int | None = Field(
+        None, ge=0, le=65_535, description="TCP port; 0 lets the system choose (see status); null: none"
+    )
+    connections: int = Field(
+        8, ge=1, le=1000, description="connections at one time, a thread each; more are closed at once"
+    )
+    request_s: float = Field(
+        10.0, ge=0.1, le=600, description="seconds in which a client must have asked and taken its answer"
+    )
+
+
+class LogSettings(Settings):
+    """The log on stderr."""
+
+    log_level: LogLevel = Field("INFO", description="least level of the log lines on stderr")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text, or json: an object a line, with device, frame and job where they are known"
+    )
+    log_lines_per_minute: int | None = Field(
+        30,
+        ge=1,
+        le=1_000_000,
+        description="lines of one kind a minute; the next one tells how many were left out; null: no bound",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -18,17 +17,23 @@ STATUS_NAME = "status.json"
 """Name of the file in a node's store folder."""
 
 
-def write_status(folder: Path, status: Mapping[str, Any]) -> None:
+def write_status(folder: Path, status: Mapping[str, Any]) -> str:
     """Replace the status file in one step; a full disk is passed over, since it is no record.
 
     ``pid`` and ``process_start`` of this process are added; NaN and infinity, which JSON lacks, become null.
+
+    Returns:
+        Why it could not be written; empty when it was.
     """
     value = {"pid": os.getpid(), "process_start": process_start(os.getpid()), **status}
     path = folder / STATUS_NAME
     part = path.with_name(f".{STATUS_NAME}.part")
-    with contextlib.suppress(OSError):
+    try:
         part.write_text(json.dumps(_finite(value), allow_nan=False, indent=1) + "\n", encoding="utf-8")
         part.replace(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class TrainerLink:
         self._child: Child | None = None
         self._unwritten = False
         self._busy = False
+        self._crashes = 0
+        self._problem = ""
 
     @property
     def child(self) -> Child | None:
@@ -100,6 +102,8 @@ class TrainerLink:
             "loss": None if progress is None else progress.loss,
             "detector": self.rounds.detector,
             "agreement": self.rounds.checks.agreement,
+            "crashes": self._crashes,
+            "problem": self._problem,
             "decisions": len(decisions),
             "last_decision": None
             if not decisions
@@ -148,6 +152,7 @@ class TrainerLink:
             if self._child is not None:
                 self._child.terminate()
             return
+        self._problem = ""
         if isinstance(message, Failed):
             _log.warning("the trainer could not do what it was told: %s", message.reason)
         self.perform(self.rounds.said(message, time.monotonic()))
@@ -155,6 +160,8 @@ class TrainerLink:
     def _lost(self, reason: str) -> None:
         now = time.monotonic()
         self._child = None
+        self._crashes += 1
+        self._problem = f"the trainer has ended ({reason})"
         wait = self._backoff.failed(now)
         _log.warning(
             "the trainer has ended (%s); a new one starts when needed, in %.1f s at most", reason, wait
