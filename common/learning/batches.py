@@ -18,7 +18,15 @@ from common.learning.resident import RASTER, ResidentStore
 from common.learning.view_maps import ViewMaps, view_maps
 from common.learning.views import View, plain_view
 
-__all__ = ["TrainingBatch", "ViewDecoder", "batch_of", "decode_batch", "decode_views", "sample_frames"]
+__all__ = [
+    "TrainingBatch",
+    "ViewDecoder",
+    "batch_of",
+    "decode_batch",
+    "decode_views",
+    "jittered",
+    "sample_frames",
+]
 
 
 PART = 0.75
@@ -110,10 +118,7 @@ def decode_views(
     if supersample > 1:
         # Clamp first: what is averaged is what would be shown.
         pixels = F.avg_pool2d(pixels.clamp(0, 1), supersample)
-    gains = torch.tensor([view.gains for view in views])
-    if bool((gains != 0).any()):
-        pixels = _jittered(pixels, gains)
-    return batch_of(store, views, rows, maps, to_bytes(pixels).contiguous())
+    return batch_of(store, views, rows, maps, to_bytes(jittered(pixels, views)).contiguous())
 
 
 def batch_of(
@@ -144,10 +149,21 @@ def batch_of(
     )
 
 
-def _jittered(pixels: Tensor, gains: Tensor) -> Tensor:
-    """Colours changed image by image, so that an image of no gains keeps its bits."""
-    pixels = pixels.nan_to_num(0.0).clamp(0, 1)
+def jittered(pixels: Tensor, views: Sequence[View]) -> Tensor:
+    """Change the colours of images as their views say, image by image: one without gains keeps its bits.
+
+    Args:
+        pixels: (B, 3, H, W) float32 RGB, not clamped; may be written to.
+        views: B of them.
+
+    Returns:
+        (B, 3, H, W) float32 RGB; clamped if any image changed.
+    """
+    gains = torch.tensor([view.gains for view in views])
     some = (gains != 0).any(1).nonzero()[:, 0]
+    if not len(some):
+        return pixels
+    pixels = pixels.nan_to_num(0.0).clamp(0, 1)
     for place in some.tolist():
         pixels[place] = jitter_colours(pixels[place : place + 1], gains[place : place + 1])[0]
     return pixels
