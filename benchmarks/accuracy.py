@@ -32,7 +32,7 @@ from detection.accuracy_plot import plot
 from detection.intervals import Draws, draws_of, estimate
 from detection.split import Counts, find_sequences, split_frames
 from detection.study import BEFORE, ORIGINAL, REGION_JPEG, THEN_AUGMENT, Study
-from fog_node.encoder_settings import PROFILES, EncoderSettings
+from fog_node.encoders.encoder_settings import PROFILES, EncoderSettings
 from judge.report import write_json
 
 ARMS = (ORIGINAL, REGION_JPEG, "pyramid", "pyramid" + THEN_AUGMENT)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from common.bitstream import ObjectPatch, Packet, decode_packet, label_box
-from common.frame import Box
+from common.frame import Box, Frame
 from common.inr.quantize import BitWidths, quantize, unpack
 from common.inr.siren import Architecture, SirenStack
 
-__all__ = ["encoded_packets", "made_packets"]
+__all__ = ["crop_frames", "encoded_packets", "made_packets"]
 
 
 def made_packets(count: int, width: int = 640, height: int = 360) -> list[Packet]:
@@ -34,19 +34,23 @@ def made_packets(count: int, width: int = 640, height: int = 360) -> list[Packet
 
 
 def encoded_packets(profile: str, count: int) -> list[Packet]:
-    """Packets of moving crops of a photograph."""
+    """Packets of :func:`crop_frames`."""
     from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
     from fog_node.encoders.encoder_settings import EncoderSettings
+
+    encoder = FrameEncoder(EncoderSettings.model_validate({"profile": profile}), "auto")
+    return [
+        decode_packet(r.packet)
+        for frame in crop_frames(count)
+        for r in encoder.encode([frame])
+        if isinstance(r, EncodedFrame)
+    ]
+
+
+def crop_frames(count: int, width: int = 640) -> list[Frame]:
+    """Moving crops of a photograph, as JPEG of quality 90."""
     from simulations.loopback_scenario import load_loopback_scenario
     from simulations.moving_crops import make_clip
 
     (clip, *_) = load_loopback_scenario().clips
-    settings = EncoderSettings.model_validate({"profile": profile})
-    encoder = FrameEncoder(settings, "auto")
-    frames = [replace(frame, identity=None) for frame in make_clip(clip, count, settings.width, 90, 0.3)]
-    return [
-        decode_packet(r.packet)
-        for frame in frames
-        for r in encoder.encode([frame])
-        if isinstance(r, EncodedFrame)
-    ]
+    return [replace(frame, identity=None) for frame in make_clip(clip, count, width, 90, 0.3)]

@@ -32,8 +32,8 @@ from decode_then_augment import DecodeThenAugment
 from detection.pictures import PictureViews
 from detection.region_jpeg import region_jpeg
 from detection.split import Split
-from fog_node.encoder import EncodedFrame, FrameEncoder
-from fog_node.encoder_settings import PROFILES, EncoderSettings
+from fog_node.encoders.encoder import EncodedFrame, FrameEncoder
+from fog_node.encoders.encoder_settings import PROFILES, EncoderSettings
 from judge.protocol import pixels
 
 __all__ = ["BEFORE", "ORIGINAL", "REGION_JPEG", "THEN_AUGMENT", "Source", "Study"]
