@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.cli import build_parser, run_command
-from simulations import chaos_command, loopback, sweep_command
+from simulations import chaos_command, loopback, soak_command, sweep_command
 from simulations import run_command as run_module
 
 __all__ = ["main"]
@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_module.add_parser(subparsers)
     sweep_command.add_parser(subparsers)
     chaos_command.add_parser(subparsers)
+    soak_command.add_parser(subparsers)
     return run_command(parser, argv)
 
 

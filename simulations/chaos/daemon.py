@@ -18,7 +18,7 @@ import yaml
 from common.errors import DeploymentError
 from simulations.watch import Status, status_of
 
-__all__ = ["Daemon"]
+__all__ = ["Daemon", "merged"]
 
 POLL_S = 0.05
 START_S = 60.0
@@ -106,7 +106,7 @@ class Daemon:
 
     def start(self, **changes: Any) -> None:
         """Start it; :meth:`ready` tells when it serves. ``changes`` are settings of this start only."""
-        self.config.write_text(yaml.safe_dump(_merged(self.settings, changes)), encoding="utf-8")
+        self.config.write_text(yaml.safe_dump(merged(self.settings, changes)), encoding="utf-8")
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*self._prefix, sys.executable, "-m", *self._command, "--config", str(self.config)],
@@ -182,10 +182,10 @@ class Daemon:
             self.kill()
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with some of them replaced, sections key by key."""
-    merged = dict(base)
+    whole = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+        old = whole.get(key)
+        whole[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return whole

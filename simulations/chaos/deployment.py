@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 from simulations.chaos import passthrough, stand_in_trainer
 from simulations.chaos.clock import Clock
-from simulations.chaos.daemon import Daemon
+from simulations.chaos.daemon import Daemon, merged
 from simulations.chaos.disks import SmallDisk
 from simulations.chaos.links import Links
 from simulations.chaos.plan import Recording
@@ -59,6 +59,7 @@ class Options:
         disks: Whether small file systems can be mounted.
         cables_bytes_per_s: Rate of cables between network namespaces; None: links through the proxy.
         drain_s: Seconds in which all must have been delivered after the faults.
+        fog, edge: Settings of the daemons in place of those for runs of seconds.
     """
 
     profile: str | None = None
@@ -66,6 +67,8 @@ class Options:
     disks: bool = False
     cables_bytes_per_s: float | None = None
     drain_s: float = 90.0
+    fog: Mapping[str, Any] = field(default_factory=dict)
+    edge: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Deployment:
@@ -178,13 +181,14 @@ def deploy(
         names = [f"edge{number + 1}" for number in range(len(recordings))]
         links = deployment.links = make_links(names, port)
         resources.callback(links.close)
-        fog = _daemon(deployment, folder, "fog", _fog_settings(links, port, options), options, resources)
+        settings = merged(_fog_settings(links, port, options), options.fog)
+        fog = _daemon(deployment, folder, "fog", settings, options, resources)
         deployment.fog = fog
         allow = AllowList(fog.folder / "allow.yaml")
         edges = []
         for name, recording in zip(names, recordings, strict=True):
             settings = _edge_settings(folder / name, links.address(name), deployment.keys["fog"], recording)
-            edge = _daemon(deployment, folder, name, settings, options, resources)
+            edge = _daemon(deployment, folder, name, merged(settings, options.edge), options, resources)
             allow.add(Device(deployment.keys[name], recording.frames > 0, ("*",), name))
             if recording.frames:
                 write_frames(edge.folder / "frames", recording, source.randrange(2**32))

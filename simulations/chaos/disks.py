@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +42,7 @@ class SmallDisk:
     @contextlib.contextmanager
     def filled(self, left: int) -> Iterator[None]:
         """While this lasts at most ``left`` bytes are free, or as many as others give back."""
-        filler = self._place / "filler"
-        with filler.open("wb") as handle:
+        with tempfile.NamedTemporaryFile(dir=self._place, prefix="filler-") as handle:
             size = shutil.disk_usage(self._place).free - left
             # Others may take room meanwhile: then less is there to be taken.
             while size > 0:
@@ -51,10 +51,7 @@ class SmallDisk:
                     break
                 except OSError:
                     size -= 1 << 16
-        try:
             yield
-        finally:
-            filler.unlink()
 
     def close(self) -> None:
         """Unmount it; what is on it is gone."""

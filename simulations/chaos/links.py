@@ -6,11 +6,12 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from common.errors import DeploymentError
 from simulations.impairment.proxy import Directions, ImpairmentProxy
 from simulations.impairment.settings import ImpairmentSettings
 from simulations.namespaces import CableSettings, Namespaces
 
-__all__ = ["CableLinks", "Links", "ProxyLinks"]
+__all__ = ["CableLinks", "DirectLinks", "Links", "ProxyLinks"]
 
 
 class Links(Protocol):
@@ -18,11 +19,9 @@ class Links(Protocol):
 
     Attributes:
         host: Address that the fog binds.
-        whole: Whether links can do more than be cut: rate, delay, stalls, resets, flipped bits.
     """
 
     host: str
-    whole: bool
 
     def address(self, edge: str) -> str:
         """HOST:PORT at which an edge finds the fog."""
@@ -50,7 +49,6 @@ class ProxyLinks:
     """
 
     host = "127.0.0.1"
-    whole = True
 
     def __init__(self, edges: Sequence[str], port: int, seed: int) -> None:
         links = [{"name": name, "target_port": port} for name in edges]
@@ -101,6 +99,33 @@ class ProxyLinks:
         self._proxy.close()
 
 
+class DirectLinks:
+    """Every edge on the fog's own port."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def address(self, edge: str) -> str:
+        """The fog's."""
+        return f"127.0.0.1:{self._port}"
+
+    def command(self, place: str) -> Sequence[str]:
+        """Nothing: all nodes run side by side."""
+        return ()
+
+    def cut(self, edge: str) -> None:
+        """There is nothing between the two that can be cut."""
+        raise DeploymentError(f"the link of {edge} cannot be cut: it is none of the proxy's")
+
+    def mend(self, edge: str) -> None:
+        """Nothing was cut."""
+
+    def close(self) -> None:
+        """Nothing to take down."""
+
+
 class CableLinks:
     """Cables between network namespaces: separate addresses, a rate that the kernel keeps.
 
@@ -111,7 +136,6 @@ class CableLinks:
     """
 
     host = "0.0.0.0"
-    whole = False
 
     def __init__(self, edges: Sequence[str], port: int, bytes_per_s: float) -> None:
         self._port = port

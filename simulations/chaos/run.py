@@ -20,7 +20,7 @@ from simulations.chaos.links import CableLinks, Links, ProxyLinks
 from simulations.chaos.plan import Fault, Plan
 from simulations.chaos.stores import SourceOf, committed, edge_holder, fog_holder, note_outbox
 
-__all__ = ["Result", "Sample", "Struck", "run_plan"]
+__all__ = ["Result", "Sample", "Struck", "judge", "run_plan", "source_reader"]
 
 SAMPLE_S = 0.2
 
@@ -116,7 +116,7 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
     """
     result = Result(plan)
     history = History()
-    source_of = _source_of(options)
+    source_of = source_reader(options)
     begin = time.monotonic()
 
     def links(names: Sequence[str], port: int) -> Links:
@@ -141,7 +141,7 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
             begin = time.monotonic()
             _stop(deployment, result)
             try:
-                result.verdict = _judge(deployment, history, source_of)
+                result.verdict = judge(deployment, history, source_of)
             finally:
                 result.seconds["verdict"] = time.monotonic() - begin
                 if not result.good:
@@ -203,7 +203,14 @@ def _stop(deployment: Deployment, result: Result) -> None:
                 result.problems.append(f"{daemon.name} ended with code {code}: {daemon.last_words}")
 
 
-def _judge(deployment: Deployment, history: History, source_of: SourceOf) -> Verdict:
+def judge(deployment: Deployment, history: History, source_of: SourceOf) -> Verdict:
+    """Compare the stores of stopped daemons with what happened.
+
+    Args:
+        deployment: Whose daemons have ended.
+        history: What is known beside the edges' outboxes, which are added to it.
+        source_of: Reads packets.
+    """
     for edge in deployment.edges:
         note_outbox(history, edge.store, deployment.keys[edge.name])
     for identity, position in committed(deployment.fog.store).items():
@@ -224,7 +231,8 @@ def _keep(deployment: Deployment, folder: Path) -> None:
         shutil.copytree(deployment.daemon(name).disk, folder / name / "disk-at-the-end", dirs_exist_ok=True)
 
 
-def _source_of(options: Options) -> SourceOf:
+def source_reader(options: Options) -> SourceOf:
+    """What reads the packets of the options' profile."""
     if options.profile is None:
         return passthrough.source_of
     # Imports torch, which runs without fitting do not need.
