@@ -27,8 +27,8 @@ def add_parser(subparsers: Any) -> None:
         "soak",
         help="real daemons under steady load for long: do memory, descriptors and threads stay?",
         description="Run a fog and edges as real processes under steady load, sample what each holds, and "
-        "lay a line through it. Nothing may surely grow, and every frame must have arrived. Writes soak.json and "
-        "soak.png into DIR.",
+        "lay a line through it. Nothing may surely grow, and every frame must have arrived. Writes soak.json "
+        "and soak.png into DIR.",
     )
     parser.add_argument("--hours", metavar="H", type=float, default=1.0, help="of load (default: 1)")
     parser.add_argument("--edges", metavar="N", type=int, default=8, help="edge nodes (default: 8)")
