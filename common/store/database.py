@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import shutil
 import sqlite3
 import threading
@@ -43,6 +44,8 @@ SHRINK_PAGES = 2_000
 
 JOURNAL_LIMIT_BYTES = 64 << 20
 """The write-ahead log is cut back to this after a checkpoint."""
+
+_log = logging.getLogger(__name__)
 
 
 class Database:
@@ -142,13 +145,21 @@ class Database:
                 )
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        """Look at every page of a database that is not too large for that."""
+        """Look at every page of a database that is not too large for that; make damaged indexes anew."""
         limit = self._settings.max_check_bytes if self._settings else 0
         size = int(connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
-        if size <= limit:
-            problems = connection.execute("PRAGMA quick_check(1)").fetchall()
-            if problems != [("ok",)]:
-                raise StoreCorruptError(damaged_sentence(self.folder, " ".join(str(problems[0][0]).split())))
+        if size > limit or not (problem := _problem(connection, "integrity_check")):
+            return
+        # Whatever else is damaged, the tables are sound when the lesser check passes.
+        if _problem(connection, "quick_check"):
+            raise StoreCorruptError(damaged_sentence(self.folder, problem))
+        try:
+            connection.execute("REINDEX")
+        except sqlite3.IntegrityError as error:
+            raise StoreCorruptError(damaged_sentence(self.folder, str(error))) from error
+        _log.error("an index of store %s was damaged (%s); all were made anew", self.folder, problem)
+        if problem := _problem(connection, "integrity_check"):
+            raise StoreCorruptError(damaged_sentence(self.folder, problem))
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -283,6 +294,12 @@ class Database:
             if self._lock_file is not None:
                 self._lock_file.close()
                 self._lock_file = None
+
+
+def _problem(connection: sqlite3.Connection, check: str) -> str:
+    """What SQLite's check says first; empty when all is well."""
+    found = str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
+    return "" if found == "ok" else " ".join(found.split())
 
 
 def damaged_sentence(folder: Path, problem: str) -> str:

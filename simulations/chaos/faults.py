@@ -9,11 +9,10 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import DeploymentError, StoreError
+from common.errors import DeploymentError, StoreCorruptError, StoreError
 from common.store.backup import back_up, restore
 from common.store.database import DATABASE_NAME
 from common.store.salvage import salvage
@@ -24,6 +23,7 @@ from simulations.chaos.history import History
 from simulations.chaos.links import ProxyLinks
 from simulations.chaos.plan import Fault, FaultKind
 from simulations.chaos.stores import committed, note_outbox
+from simulations.watch import Status
 
 __all__ = ["Injector"]
 
@@ -41,6 +41,9 @@ DATABASE_ROOM_BYTES = (0, 1 << 16, 1 << 18)
 DISK_ROOM_BYTES = (0, 1 << 14, 1 << 20)
 
 READY_S = 60.0
+
+CHILD_S = 3.0
+"""How long a child that is to be struck may take to appear, seconds."""
 
 
 class Injector:
@@ -142,13 +145,15 @@ class Injector:
         return ", ".join(f"{name} {value}" for name, value in values.items())
 
     def _strike_child(self, fault: Fault, daemon: Daemon) -> str:
+        def child(status: Status) -> int:
+            of_trainer = fault.kind is FaultKind.KILL_TRAINER
+            found = status["training"] if of_trainer else status["workers"][0]
+            return int(found.get("pid") or 0)
+
+        # Trainers begin once there are some frames; encoders have just been killed with their fog, perhaps.
+        daemon.wait(lambda status: child(status) > 0, CHILD_S)
         status = daemon.status()
-        found: Mapping[str, Any] = {}
-        if status is not None and fault.kind is FaultKind.KILL_TRAINER:
-            found = status["training"]
-        elif status is not None:
-            found = status["workers"][0]
-        pid = found.get("pid")
+        pid = 0 if status is None else child(status)
         if not pid:
             return "nothing to strike"
         with contextlib.suppress(ProcessLookupError):
@@ -173,7 +178,12 @@ class Injector:
 
     def _restore(self, fault: Fault, daemon: Daemon) -> str:
         """What was acknowledged before the backup began is kept; the rest the fog may lose."""
-        protected, backup = self._back_up(daemon)
+        try:
+            protected, backup = self._back_up(daemon)
+        except StoreCorruptError as error:
+            if not self._history.damaged:
+                raise
+            return f"nothing: the damaged store cannot be backed up ({error})"
         time.sleep(fault.seconds)
         with daemon.lock:
             self._kill(daemon)
@@ -182,7 +192,12 @@ class Injector:
         return f"{lost} frames came after the backup"
 
     def _damage_fog(self, fault: Fault, daemon: Daemon, source: random.Random) -> str:
-        protected, backup = self._back_up(daemon)
+        try:
+            protected, backup = self._back_up(daemon)
+        except StoreCorruptError as error:
+            if not self._history.damaged:
+                raise
+            return f"nothing: the damaged store cannot be backed up ({error})"
         with daemon.lock:
             # A clean stop, so that all is in the database and nothing in its write-ahead log.
             self._stop(daemon)

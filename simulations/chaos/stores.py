@@ -85,7 +85,7 @@ def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
     """The fog's log as a subscriber from the beginning would read it.
 
     Returns:
-        The holder, the log's id, and how many frames the fog has put into quarantine.
+        The holder, the log's id, and how many frames are in its quarantine that no tombstone names.
     """
     copies, gaps = [], []
     with open_fog_store(folder) as store:
@@ -104,7 +104,8 @@ def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
         log_id = store.log_id
     query = "SELECT count(*) FROM quarantine WHERE source = 'frames'"
     lost = _Rows(folder).query(query)[0][0]
-    return Holder("fog", tuple(copies), tuple(gaps)), log_id, lost if isinstance(lost, int) else 0
+    graves = sum(not copy.packet for copy in copies)
+    return Holder("fog", tuple(copies), tuple(gaps)), log_id, max(0, int(str(lost)) - graves)
 
 
 def edge_holder(name: str, folder: Path, device: str, log_id: int, source_of: SourceOf) -> Holder:

@@ -1,17 +1,19 @@
 """Database files with flipped bits, lost sectors or a lost end: nothing wrong is given out, little lost."""
 
+import contextlib
 import hashlib
 import random
 import shutil
+import sqlite3
 
 import pytest
 
 from common.errors import StoreCorruptError, StoreError
 from common.frame import Frame, FrameIdentity
 from common.store import open_edge_store, open_fog_store
-from common.store.backup import restore
+from common.store.backup import back_up, restore
 from common.store.database import DATABASE_NAME
-from common.store.records import INLINE_LIMIT_BYTES, Record, RecordKind
+from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, Record, RecordKind
 from common.store.salvage import salvage
 
 CAMERA = "c" * 40
@@ -180,6 +182,42 @@ def test_a_lost_end_leaves_what_was_before_it(sound, tmp_path):
 @pytest.mark.parametrize("change", [flip, flip_many, lose_sector, cut], ids=lambda change: change.__name__)
 def test_hundreds_more_damaged_files(sound, tmp_path, change):
     tally(tmp_path, sound, range(10_000, 10_500), change)
+
+
+def problems(path, check):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"PRAGMA {check}").fetchall() != [("ok",)]
+
+
+def in_an_index_only(folder, needle):
+    """Flip a bit of one of these bytes, where SQLite's quick check does not see it and the whole one does."""
+    path = folder / DATABASE_NAME
+    data = path.read_bytes()
+    place = data.find(needle)
+    while place >= 0:
+        changed = bytearray(data)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        if problems(path, "integrity_check") and not problems(path, "quick_check"):
+            return
+        place = data.find(needle, place + 1)
+    raise AssertionError("these bytes are in no index")
+
+
+@pytest.mark.parametrize("needle", [CAMERA.encode(), frame(COUNT).digest], ids=["identity", "digest"])
+def test_a_damaged_index_is_made_anew_when_the_store_is_opened(sound, tmp_path, caplog, needle):
+    folder = copied(sound, tmp_path / "copy", lambda data: None)
+    in_an_index_only(folder, needle)
+    with open_fog_store(folder) as store:
+        assert "index" in caplog.text
+        frames = [frame(number) for number in range(COUNT + WAITING)]
+        # By a damaged index of identities a frame would be taken for a new one, and be there twice.
+        assert set(store.commit_frames(frames)) == {CommitOutcome.DUPLICATE}
+        assert checked(store) == (set(range(COUNT)), set(range(COUNT, COUNT + WAITING)))
+        assert store.pending_count == WAITING
+        for number in range(COUNT, COUNT + WAITING):
+            store.finish(frame(number).identity, RecordKind.PACKET, {"n": number}, payload(number))
+    back_up(folder, tmp_path / "backup")
 
 
 def test_a_header_of_garbage_is_told_in_one_sentence(sound, tmp_path):
