@@ -9,7 +9,7 @@ from common.config import load_settings, parse_settings
 from common.errors import ConfigError
 from fog_node.encoders.encoder_settings import EncoderSettings
 
-PATH = Path(__file__).parents[2] / "configs" / "encoder.yaml"
+PATH = Path(__file__).parents[3] / "configs" / "encoder.yaml"
 
 
 def test_the_file_lists_every_key_with_its_default():
