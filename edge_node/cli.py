@@ -12,6 +12,7 @@ from common.node.commands import add_keygen, add_status
 from common.node.exit_codes import exit_code_help
 from edge_node import decode_command, doctor_command, export_command, inspect_command, train_command
 from edge_node import run_command as run_daemon_command
+from edge_node.status_view import edge_sections
 
 __all__ = ["main"]
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     run_daemon_command.add_parser(subparsers)
     add_keygen(subparsers)
-    add_status(subparsers, "configs/edge.yaml", _status)
+    add_status(subparsers, "configs/edge.yaml", _status, edge_sections)
     decode_command.add_parser(subparsers)
     export_command.add_parser(subparsers)
     inspect_command.add_parser(subparsers)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.store.records import ApplyResult, Record, RecordKind
-from common.wire.messages import Accepted, Corrected, Error, Message, RecordMessage, Refused
+from common.wire.messages import Accepted, Corrected, Error, ErrorCode, Message, RecordMessage, Refused
 
 __all__ = ["SessionCounters"]
 
@@ -34,12 +34,12 @@ class SessionCounters:
 
     sessions: int = 0
     acknowledged: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    corrections: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=lambda: _zero(ErrorCode))
+    errors: Counter[str] = field(default_factory=lambda: _zero(ErrorCode))
+    corrections: Counter[str] = field(default_factory=lambda: _zero(("ok", *ErrorCode)))
     sent: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
-    records_received: Counter[str] = field(default_factory=Counter)
+    records_received: Counter[str] = field(default_factory=lambda: _zero(RecordKind))
     applied: int = 0
     duplicates: int = 0
     conflicts: int = 0
@@ -57,13 +57,13 @@ class SessionCounters:
             case Accepted(_, numbers):
                 self.acknowledged += len(numbers)
             case Refused():
-                self.refused[str(message.code)] += 1
+                self.refused[_known(message.code, self.refused)] += 1
             case Corrected():
-                self.corrections[str(message.code) or "ok"] += 1
+                self.corrections[_known(message.code or "ok", self.corrections)] += 1
             case Error():
-                self.errors[str(message.code)] += 1
+                self.errors[_known(message.code, self.errors)] += 1
             case RecordMessage():
-                self.records_received[str(message.kind)] += 1
+                self.records_received[_known(message.kind, self.records_received)] += 1
             case _:
                 pass
 
@@ -94,3 +94,13 @@ class SessionCounters:
             "waiting_for_keyframe": self.waiting_for_keyframe,
             "gap_records": self.gap_records,
         }
+
+
+def _zero(names: Iterable[str]) -> Counter[str]:
+    """Counts that are known from the beginning: a rate can be taken of the first that happens."""
+    return Counter({str(name): 0 for name in names})
+
+
+def _known(name: str, counts: Counter[str]) -> str:
+    """A name that a newer fog made up counts as ``other``: there is no end of names."""
+    return str(name) if name in counts else "other"

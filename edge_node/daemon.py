@@ -200,4 +200,7 @@ class EdgeDaemon:
         }
         status |= node_status(self._folder, self._unwritable, self._monitor)
         status |= self._last_status
-        return {**status, "health": report(edge_findings(status, self._settings))}
+        return {
+            **status,
+            "health": report(edge_findings(status, self._settings) if self._last_status else []),
+        }

@@ -11,6 +11,7 @@ from common.cli import build_parser, run_command
 from common.node.commands import add_keygen, add_status
 from common.node.exit_codes import exit_code_help
 from fog_node import allow_command, backup_command, encode_command, serve_command
+from fog_node.status_view import fog_sections
 
 __all__ = ["main"]
 
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     encode_command.add_parser(subparsers)
     add_keygen(subparsers)
     allow_command.add_parser(subparsers)
-    add_status(subparsers, "configs/fog.yaml", _status)
+    add_status(subparsers, "configs/fog.yaml", _status, fog_sections)
     backup_command.add_parsers(subparsers)
     return run_command(parser, argv)
 

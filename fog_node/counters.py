@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from common.frame import Frame, FrameIdentity
 from common.node.waiting import Waiting
 from common.store.records import CommitOutcome, RecordKind
-from common.wire.messages import Accepted, Corrected, Error, Message, RecordMessage, Refused
+from common.wire.messages import Accepted, Corrected, Error, ErrorCode, Message, RecordMessage, Refused
 
 __all__ = ["FogCounters"]
 
@@ -47,15 +47,15 @@ class FogCounters:
     """
 
     waiting: Waiting[FrameIdentity]
-    uploads: Counter[str] = field(default_factory=lambda: Counter({str(o): 0 for o in CommitOutcome}))
+    uploads: Counter[str] = field(default_factory=lambda: _zero(CommitOutcome))
     acknowledged: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    corrections: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=lambda: _zero(ErrorCode))
+    errors: Counter[str] = field(default_factory=lambda: _zero(ErrorCode))
+    corrections: Counter[str] = field(default_factory=lambda: _zero(("ok", *ErrorCode)))
     received: Counter[str] = field(default_factory=Counter)
     sent: Counter[str] = field(default_factory=Counter)
-    records_sent: Counter[str] = field(default_factory=Counter)
-    encoded: Counter[str] = field(default_factory=lambda: Counter({"packet": 0, "tombstone": 0}))
+    records_sent: Counter[str] = field(default_factory=lambda: _zero(RecordKind))
+    encoded: Counter[str] = field(default_factory=lambda: _zero(("packet", "tombstone")))
     jpeg_bytes: int = 0
     packet_bytes: int = 0
     on_target: int = 0
@@ -135,3 +135,8 @@ class FogCounters:
             "packet_bytes": self.packet_bytes,
             "on_target": self.on_target,
         }
+
+
+def _zero(names: Iterable[str]) -> Counter[str]:
+    """Counts that are known from the beginning: a rate can be taken of the first that happens."""
+    return Counter({str(name): 0 for name in names})

@@ -248,4 +248,4 @@ class FogDaemon:
             "time": time.time(),
         }
         status = {**head, **status}
-        return {**status, "health": report(fog_findings(status, self._settings))}
+        return {**status, "health": report(fog_findings(status, self._settings) if self._last_status else [])}

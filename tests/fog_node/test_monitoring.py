@@ -1,16 +1,20 @@
 """/health and /metrics of real daemons: what they tell is what has happened."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 
 from common.images import encode_jpeg
 from common.wire.messages import Error
-from tests.node_processes import Deployment, write_frames
+from tests.node_processes import ROOT, Deployment, write_frames
 from tests.raw_peer import Peer
 from tests.scrape import get, health, scrape
 
@@ -82,6 +86,12 @@ def test_the_numbers_agree_with_what_happened(deployment, tmp_path, photo):
     assert after.get("process_resident_memory_bytes") > 10e6
     assert after.get("residual_inr_fog_child_resident_memory_bytes") > 10e6
     assert after.types["residual_inr_fog_encode_seconds"] == "histogram"
+    # Means that have no value in this run: nothing was trained.
+    absent = {"fog_training_loss", "edge_training_loss", "fog_detector_map50", "edge_detector_map50"}
+    shipped = "".join((ROOT / "configs" / name).read_text() for name in ("grafana.json", "alerts.yml"))
+    asked = set(re.findall(r"residual_inr_\w+", shipped)) - {f"residual_inr_{name}" for name in absent}
+    told = {name for samples in (after, scrape(edge)) for name, _ in samples.values}
+    assert asked - told == set(), "the dashboard and the alerts ask for what is there"
 
     mine, theirs = scrape(edge), scrape(other)
     assert mine.get("residual_inr_edge_acknowledgements_total") == 40
@@ -235,3 +245,78 @@ def test_other_paths_and_methods(deployment):
     code, text = get(fog, "/metrics", accept="application/openmetrics-text; version=1.0.0")
     assert code == 200
     assert text.endswith("# EOF\n")
+
+
+def log_of(node):
+    """The lines of a daemon's log in JSON, without what the encoder of these tests prints itself."""
+    return [json.loads(line) for line in node.text().splitlines() if "stray print" not in line]
+
+
+def command(module, node, *arguments):
+    """(exit code, stdout, stderr) of a command about a running node."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, "status", "--config", str(node.config), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_status_shows_people_what_json_tells_programs(deployment, tmp_path, photo):
+    fog = deployment.start_fog()
+    edge = deployment.edge("camera-1", [write_frames(tmp_path / "a", photo, ["a", "b", "refuse"])]).start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 2 and s["inbox"]["tombstone"] == 1, "the frames")
+    fog.wait_for(lambda s: any(p.get("held_position") == 3 for p in s["peers"].values()), "confirmation")
+    code, text, _ = command("fog_node.cli", fog)
+    assert code == 0
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "state serving, healthy" in lines
+    assert "encoded 2 packets, 1 tombstones" in lines
+    assert "uploads 3 stored" in lines
+    assert "background PSNR 30.00 dB" in lines
+    device = next(line for line in lines if line.startswith("camera-1"))
+    assert f"camera-1 {edge.keys.public[:8]} yes 2 1.00 kB" in device
+    code, text, _ = command("fog_node.cli", fog, "--json")
+    status = json.loads(text)
+    assert (code, status["health"]["healthy"], status["counters"]["uploads"]["stored"]) == (0, True, 3)
+
+    code, text, _ = command("edge_node.cli", edge)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert code == 0
+    assert "recorded 3, of which the fog has 3" in lines
+    assert "records 2 packet, 1 tombstone" in lines
+    assert any("(own) open" in line for line in lines)
+    fog.kill()
+    code, text, error = command("fog_node.cli", fog)
+    assert code == 1
+    assert "not running (last seen serving)" in text
+    assert "is not running" in error
+    code, _, error = command("fog_node.cli", fog, "--watch", "--json")
+    assert (code, "leave out --json" in error) == (2, True)
+
+
+def test_two_hundred_frames_leave_no_line_each(deployment, tmp_path, photo):
+    fog = deployment.start_fog(log_format="json")
+    names = [f"{n:03d}" for n in range(200)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)], log_format="json").start()
+    edge.wait_for(lambda s: s["inbox"]["packet"] == 200, "all packets", 120)
+    for node in (fog, edge):
+        lines = log_of(node)
+        assert len(lines) < 20, node.text()
+        assert {line["node"] for line in lines} <= {"fog-node", "edge-node"}
+    told = [line for line in log_of(fog) if line.get("device")]
+    assert [line["message"] for line in told] == [f"edge {edge.keys.public} is connected"]
+
+
+def test_frames_that_fail_one_after_the_other_are_told_of_a_few_times(deployment, tmp_path, photo):
+    fog = deployment.start_fog(log_format="json", log_lines_per_minute=5)
+    names = [f"refuse{n:03d}" for n in range(40)]
+    edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
+    edge.wait_for(lambda s: s["inbox"]["tombstone"] == 40, "all tombstones")
+    told = [line for line in log_of(fog) if "was not encoded" in line["message"]]
+    assert [line["frame"] for line in told] == [0, 1, 2, 3, 4]
+    assert {line["device"] for line in told} == {edge.keys.public}
+    assert scrape(fog).get("residual_inr_fog_frames_encoded_total", kind="tombstone") == 40
