@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.cli import add_json, make_folder, print_json, progress
-from common.errors import DatasetError, LearningError, UsageError
+from common.cli import add_json, make_folder, print_json
+from common.errors import LearningError
 from common.frame import Frame
+from edge_node.training_input import (
+    DEFAULT_MODELS,
+    fill_store,
+    note,
+    progress_bar,
+    read_packets,
+    read_validation,
+    training_settings,
+    usable_cpus,
+    warn_of_overlap,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from common.bitstream import Packet
-    from common.learning.resident import ResidentStore
     from common.learning.settings import TrainingSettings
     from common.learning.trainer import TrainingResult
     from common.learning.validation import Evaluation
@@ -27,8 +36,6 @@ __all__ = ["Report", "add_parser", "train_on_packets"]
 
 INTERMEDIATE_EVALUATIONS = 4
 """Points of mAP measured during a longer training, besides its start and end; each is a validation pass."""
-TAKEN_AT_A_TIME = 16
-"""Packets between two looks of the progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +74,22 @@ class Report:
 
 def add_parser(subparsers: Any) -> None:
     """Add ``train``."""
-    parser = subparsers.add_parser("train", help="train a detector on packets")
+    parser = subparsers.add_parser("train", help="train a detector, or a classifier, on packets")
     parser.add_argument("path", metavar="PATH", type=Path, help="one .rinr packet or a folder of them")
     parser.add_argument("--val", metavar="SRC", required=True, help="labelled original images to evaluate on")
     parser.add_argument("--format", metavar="NAME", help="layout of SRC; found by looking when left out")
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("trained"), help="folder for the results"
     )
-    parser.add_argument("--model", default="yolov8n.yaml", help="Ultralytics model name, or local weights")
+    parser.add_argument(
+        "--task",
+        choices=tuple(DEFAULT_MODELS),
+        default="detect",
+        help="find boxes (default), or tell whole images apart by the class of their boxes",
+    )
+    parser.add_argument(
+        "--model", help="Ultralytics model name or local weights; resnet18 or local weights to classify"
+    )
     parser.add_argument(
         "--classes", metavar="A,B", help="ordered class names; default: those of the weights or packets"
     )
@@ -101,16 +116,12 @@ def add_parser(subparsers: Any) -> None:
         "--memory", metavar="GB", type=float, default=4.0, help="device memory for the packets"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--threads", metavar="N", type=int, default=_usable_cpus(), help="CPU threads")
+    parser.add_argument("--threads", metavar="N", type=int, default=usable_cpus(), help="CPU threads")
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="of frame order, augmentation and first weights"
     )
     add_json(parser)
     parser.set_defaults(command=_command)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train_on_packets(
@@ -148,34 +159,19 @@ def train_on_packets(
     device = resolve_device(settings.device)
     validation = ValidationSet(frames, settings)
     store = ResidentStore(device, settings.memory_bytes, settings, "refuse", work_dir)
-    refused, damaged, resident = _fill(store, packets, keyframes, quiet=quiet)
-    if damaged:
-        sys.stderr.write(
-            f"edge-node: left out {len(damaged)} of {len(packets)} packets that cannot be decoded, the first "
-            f"because {damaged[0]}\n"
-        )
-    if refused:
-        raise LearningError(
-            f"{refused} of {len(packets)} packets do not fit into {settings.memory_bytes:,} bytes; "
-            "raise --memory"
-        )
-    overlap = resident & {f.digest for f in frames}
-    if overlap:
-        sys.stderr.write(
-            f"edge-node: {len(overlap)} of the {len(validation)} validation images are also trained on, "
-            "so the mAP is too high; use other frames for --val\n"
-        )
-    start = start_weights(settings, _note)
+    resident = fill_store(store, packets, keyframes, quiet=quiet)
+    overlap = warn_of_overlap(resident, frames, "mAP")
+    start = start_weights(settings, note)
     before = evaluate([load_detector(start)], validation, settings, device)[0] if len(validation) else None
     for sentence in validation.left_out:
-        _note(f"left out: {sentence}")
+        note(f"left out: {sentence}")
     if before is None or len(validation) == 0:
         raise LearningError("no validation image can be used; give others to --val")
     points = [(0, before.map50, before.map50_95)]
     last_step = 0
     every = max(1, settings.epochs // (INTERMEDIATE_EVALUATIONS + 1))
 
-    with _progress_bar(quiet) as advance:
+    with progress_bar(quiet) as advance:
 
         def on_step(step: int, steps: int, loss: float) -> None:
             nonlocal last_step
@@ -192,23 +188,28 @@ def train_on_packets(
     # Evaluate what is written: the weights as they are in the file.
     (after,) = evaluate([load_detector(decode_weights(data))], validation, settings, device)
     points.append((result.steps, after.map50, after.map50_95))
-    return Report(before, after, result, len(store), tuple(points), len(overlap)), data
-
-
-def _note(sentence: str) -> None:
-    sys.stderr.write(f"edge-node: {sentence}\n")
+    return Report(before, after, result, len(store), tuple(points), overlap), data
 
 
 def _command(arguments: argparse.Namespace) -> int:
+    if arguments.task == "classify":
+        from edge_node.classify_training import classify
+
+        return classify(arguments)
+    return _detect(arguments)
+
+
+def _detect(arguments: argparse.Namespace) -> int:
     from common.learning.trainer import discard_checkpoint
     from common.learning.weights import write_durably
-    from edge_node.packet_files import keyframes_beside
+    from edge_node.packet_files import find_packets, keyframes_beside
     from edge_node.training_plot import plot_training
 
+    find_packets(arguments.path)
     out = make_folder(arguments.out)
-    packets = _read_packets(arguments.path, quiet=arguments.json)
-    settings = _settings(arguments, packets)
-    frames = _read_validation(arguments, settings)
+    packets = read_packets(arguments.path, quiet=arguments.json)
+    settings = training_settings(arguments, packets)
+    frames = read_validation(arguments, settings)
     work_dir = out / "checkpoint"
     keyframes = keyframes_beside(arguments.path)
     report, weights = train_on_packets(
@@ -224,7 +225,7 @@ def _command(arguments: argparse.Namespace) -> int:
         "points": report.points,
         "settings": settings.model_dump(mode="json"),
     }
-    _write_json(out / "metrics.json", answer | details)
+    write_json(out / "metrics.json", answer | details)
     plot_training(report.training.curve.tolist(), report.training.losses, report.points, out / "training.png")
     discard_checkpoint(work_dir)
     shutil.rmtree(work_dir, ignore_errors=True)
@@ -233,153 +234,6 @@ def _command(arguments: argparse.Namespace) -> int:
     else:
         _print_report(report, out)
     return 0
-
-
-def _fill(
-    store: ResidentStore,
-    packets: Sequence[Packet],
-    keyframes: Mapping[bytes, Packet] | None,
-    *,
-    quiet: bool,
-) -> tuple[int, list[str], set[bytes]]:
-    """Take packets over.
-
-    Returns:
-        How many do not fit, a sentence for each that cannot be decoded, and, where all fit, the hashes of the
-        recorded images of those that are now in the store.
-    """
-    refused, damaged = 0, []
-    resident: set[bytes] = set()
-    starts = range(0, len(packets), TAKEN_AT_A_TIME)
-    for at in progress(starts, total=len(starts), title="decoding integers", quiet=quiet):
-        offered = packets[at : at + TAKEN_AT_A_TIME]
-        added = store.add(offered, keyframes)
-        refused += added.refused
-        damaged += [sentence for _, sentence in added.damaged]
-        left_out = {place for place, _ in added.damaged}
-        resident |= {
-            packet.source_digest
-            for place, packet in enumerate(offered)
-            if packet.labelled and not packet.validation and place not in left_out
-        }
-    return refused, damaged, resident
-
-
-def _settings(arguments: argparse.Namespace, packets: Sequence[Packet]) -> TrainingSettings:
-    """Settings from the options, checked as those of a configuration file."""
-    from pydantic import ValidationError
-
-    from common.learning.settings import TrainingSettings
-
-    values = {
-        "model": arguments.model,
-        "classes": _classes(arguments, packets),
-        "imgsz": arguments.imgsz,
-        "epochs": arguments.epochs,
-        "batch": arguments.batch,
-        "learning_rate": arguments.learning_rate,
-        "supersample": arguments.supersample,
-        "augmentation": _augmentation(arguments.augment),
-        "device": arguments.device,
-        "threads": arguments.threads,
-        "seed": arguments.seed,
-        "memory_bytes": round(arguments.memory * 1e9),
-        "validation_images": arguments.max_val,
-    }
-    try:
-        return TrainingSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = {
-            "validation_images": "max-val",
-            "memory_bytes": "memory",
-            "learning_rate": "learning-rate",
-            "augmentation": "augment",
-        }
-        place = [str(part) for part in first["loc"]] or ["classes"]
-        name = " ".join([option.get(place[0], place[0]), *place[1:]])
-        raise UsageError(f"bad value for --{name}: {first['msg']} (got {first['input']!r})") from error
-
-
-def _augmentation(given: Sequence[str]) -> dict[str, str]:
-    """Names and values of ``--augment``."""
-    from common.learning.augmentation_settings import AugmentationSettings
-
-    values = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or name not in AugmentationSettings.model_fields:
-            names = ", ".join(AugmentationSettings.model_fields)
-            raise UsageError(f"bad value for --augment: {item!r}; give NAME=X with one of the names {names}")
-        values[name] = value
-    return values
-
-
-def _classes(arguments: argparse.Namespace, packets: Sequence[Packet]) -> list[str]:
-    """Class list: as given, else of the weights to start from, else of the packets in order of appearance."""
-    if arguments.classes:
-        return [name.strip() for name in arguments.classes.split(",")]
-    if arguments.model.endswith(".safetensors"):
-        from common.learning.weights import read_weights
-
-        return list(read_weights(arguments.model).classes)
-    from common.frame import DEFAULT_CLASS
-
-    names = dict.fromkeys(box.name for packet in packets for box in packet.boxes)
-    return list(names) or [DEFAULT_CLASS]
-
-
-def _read_packets(path: Path, *, quiet: bool) -> list[Packet]:
-    from edge_node.packet_files import find_packets, read_packet
-
-    files = find_packets(path)
-    return [read_packet(f) for f in progress(files, total=len(files), title="reading packets", quiet=quiet)]
-
-
-def _read_validation(arguments: argparse.Namespace, settings: TrainingSettings) -> list[Frame]:
-    """Labelled frames of SRC, at most ``--max-val``, spread evenly."""
-    from common.datasets import open_source
-
-    source = open_source(arguments.val, arguments.format, settings.classes, split="val")
-    length = source.length or 0
-    every = max(1, -(-length // settings.validation_images))
-    frames = []
-    for index, frame in enumerate(
-        progress(source, total=source.length, title="reading images", quiet=arguments.json)
-    ):
-        if index % every == 0 and frame.labelled:
-            frames.append(frame)
-        if len(frames) == settings.validation_images:
-            break
-    if not frames:
-        raise DatasetError(
-            f"{arguments.val} has no labelled frame to evaluate on; give images with boxes to --val"
-        )
-    return frames
-
-
-@contextmanager
-def _progress_bar(quiet: bool) -> Iterator[Any]:
-    """A function (step, steps, loss) that draws a bar on a terminal, else does nothing."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda step, steps, loss: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=None)
-        yield lambda step, steps, loss: bar.update(
-            task, completed=step, total=steps, description=f"training, loss {loss:.2f}"
-        )
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    import json
-
-    from common.learning.weights import write_durably
-
-    write_durably(path, json.dumps(value, indent=2, allow_nan=False).encode())
 
 
 def _print_report(report: Report, out: Path) -> None:

@@ -142,6 +142,9 @@ def encode_source(
     if layout is not None and layout not in FORMATS:
         raise UsageError(f"unknown format {layout!r}; known: {', '.join(FORMATS)}")
     frames = open_source(source, layout, max_frames=max_frames)
+    if frames.format == "class-folders":
+        # Each frame's one box is the label of the image.
+        settings = settings.model_copy(update={"whole_frame": "label"})
     folder = make_folder(out)
     for leftover in folder.glob(f"*{PACKET_SUFFIX}{TEMPORARY_SUFFIX}"):
         leftover.unlink()
@@ -243,7 +246,7 @@ def _is_done(
         return False
     if packet.keyframe is not None and (packet.keyframe in replaced or packet.keyframe not in keyframes):
         return False
-    return on_target(settings, *packet_quality(frame, data, device, keyframes))
+    return on_target(settings, *packet_quality(frame, data, device, keyframes, settings.whole_frame))
 
 
 def _encode_batch(encoder: FrameEncoder, frames: list[Frame], folder: Path) -> dict[str, str]:

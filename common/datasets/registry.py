@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.datasets import csv_list, dac_sdc, folder, sequence, video, voc, yolo
+from common.datasets import class_folders, csv_list, dac_sdc, folder, sequence, video, voc, yolo
 from common.datasets.source import FrameSource, ReadOptions
 from common.errors import DatasetError
 from common.images import DEFAULT_LIMITS, ImageLimits
@@ -42,6 +42,11 @@ READERS: dict[str, Reader] = {
         dac_sdc.open_dac_sdc,
     ),
     "otb": Reader("img/ and groundtruth*.txt of x,y,w,h", sequence.matches, sequence.open_sequence),
+    "class-folders": Reader(
+        "train/ and val/ with a folder of images for each class",
+        class_folders.matches,
+        class_folders.open_class_folders,
+    ),
     "folder": Reader("a folder of images", folder.matches, folder.open_folder),
 }
 """Format name -> reader, in the order in which they are tried: the most telling layout first."""

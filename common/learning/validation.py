@@ -21,7 +21,7 @@ from common.learning.letterbox import FILL, letterbox_boxes, letterbox_content
 from common.learning.settings import TrainingSettings
 from common.learning.yolo_environment import prepare_yolo
 
-__all__ = ["Evaluation", "ImageStatistics", "ValidationSet", "evaluate"]
+__all__ = ["Evaluation", "ImageStatistics", "ValidationSet", "evaluate", "letterbox_images"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -202,18 +202,11 @@ def _pixels(frame: Frame) -> Rgb:
 
 def _batch(validation: ValidationSet, indices: range, pixels: Sequence[Rgb], imgsz: int) -> dict[str, Any]:
     """A validation batch as Ultralytics' validator takes it."""
-    images = np.full((len(indices), imgsz, imgsz, 3), FILL, np.uint8)
-    sizes = torch.tensor([(validation.frames[i].height, validation.frames[i].width) for i in indices])
-    content = letterbox_content(sizes, imgsz)
+    images = letterbox_images(pixels, imgsz)
+    content = letterbox_content(torch.tensor([rgb.shape[:2] for rgb in pixels]), imgsz)
     shapes, pads = [], []
     for row, rgb in enumerate(pixels):
         top, left, height, width = content[row].tolist()
-        # As Ultralytics loads validation images: the area filter downwards, linear upwards.
-        shrink = height < rgb.shape[0] or width < rgb.shape[1]
-        filter_ = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        images[row, top : top + height, left : left + width] = cv2.resize(
-            rgb, (width, height), interpolation=filter_
-        )
         shapes.append(rgb.shape[:2])
         pads.append(((height / rgb.shape[0], width / rgb.shape[1]), (left, top)))
     counts = torch.tensor([len(validation.labels[i][0]) for i in indices])
@@ -229,6 +222,28 @@ def _batch(validation: ValidationSet, indices: range, pixels: Sequence[Rgb], img
         "ori_shape": shapes,
         "ratio_pad": pads,
     }
+
+
+def letterbox_images(pixels: Sequence[Rgb], imgsz: int) -> npt.NDArray[np.uint8]:
+    """Images as Ultralytics loads those of validation: the area filter downwards, linear upwards.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB each.
+        imgsz: Side of the square that they are put into, centred on grey, pixels.
+
+    Returns:
+        (N, imgsz, imgsz, 3) uint8 RGB.
+    """
+    images = np.full((len(pixels), imgsz, imgsz, 3), FILL, np.uint8)
+    content = letterbox_content(torch.tensor([rgb.shape[:2] for rgb in pixels]), imgsz)
+    for row, rgb in enumerate(pixels):
+        top, left, height, width = content[row].tolist()
+        shrink = height < rgb.shape[0] or width < rgb.shape[1]
+        filter_ = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        images[row, top : top + height, left : left + width] = cv2.resize(
+            rgb, (width, height), interpolation=filter_
+        )
+    return images
 
 
 def _validator(detector: Detector, settings: TrainingSettings, device: torch.device, folder: str) -> Any:

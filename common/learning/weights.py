@@ -23,6 +23,7 @@ from torch import Tensor
 from common.errors import LearningError
 
 __all__ = [
+    "CLASSIFIERS",
     "MAX_WEIGHTS_BYTES",
     "DetectorWeights",
     "check_shapes",
@@ -42,6 +43,8 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_TENSORS = 10_000
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.yaml")
 """A bare name from Ultralytics' own catalogue; never a path."""
+CLASSIFIERS = ("resnet18",)
+"""Classifiers of torchvision, whose weights travel in the same form."""
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -50,7 +53,7 @@ class DetectorWeights:
     """A detector's parameters and what they mean.
 
     Attributes:
-        model: Name of the architecture in Ultralytics' catalogue, e.g. "yolov8n.yaml".
+        model: Name of the architecture in Ultralytics' catalogue, e.g. "yolov8n.yaml", or of a classifier.
         classes: Ordered class names.
         imgsz: Side of the images it was trained on, pixels.
         state: Name -> tensor, float32 (and int64 counters), host memory.
@@ -239,7 +242,7 @@ def _metadata(header: Mapping[str, Any]) -> dict[str, Any]:
             f"this program reads {VERSION}; upgrade it"
         )
     model, classes, imgsz = about.get("model"), about.get("classes"), about.get("imgsz")
-    if not isinstance(model, str) or not MODEL_NAME.fullmatch(model):
+    if not isinstance(model, str) or not (MODEL_NAME.fullmatch(model) or model in CLASSIFIERS):
         raise LearningError(f"the weights name the model {str(model)[:80]!r}, which is no plain .yaml name")
     if (
         not isinstance(classes, list)

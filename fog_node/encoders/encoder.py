@@ -21,6 +21,7 @@ from common.quality import frame_quality
 from fog_node.encoders.encoder_settings import EncoderSettings
 from fog_node.encoders.image_encoder import ImageEncoder
 from fog_node.encoders.ladder import Deadline
+from fog_node.encoders.object_regions import object_regions
 from fog_node.encoders.pyramid_encoder import PyramidEncoder
 from fog_node.encoders.siren_encoder import SirenEncoder
 from fog_node.encoders.stream_encoder import StreamEncoder
@@ -170,7 +171,7 @@ class FrameEncoder:
             )
         image, _ = scale_to_width(decode_image(frame.image), self._settings.width)
         boxes = coded_labels(frame, scale, width, height)
-        regions = [region for box in boxes if (region := box.region(width, height)) is not None]
+        regions = object_regions(boxes, width, height, self._settings.whole_frame)
         return Work(frame, image, boxes, regions)
 
     def _finish(self, item: Work, seconds: float) -> EncodedFrame:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from common.config import Settings
+from fog_node.encoders.object_regions import WholeFrame
 from fog_node.encoders.stream_settings import StreamSettings
 
 __all__ = ["PROFILES", "EncoderSettings", "LadderSettings", "NetworkSize"]
@@ -115,6 +116,11 @@ class EncoderSettings(Settings):
     )
     object_psnr: float = Field(
         33.0, ge=10, le=60, description="target inside each box, dB, after quantization"
+    )
+    whole_frame: WholeFrame = Field(
+        "object",
+        description="what boxes that cover their whole frame are: an object, or the label of an image for "
+        "classification, which has no target and no network of its own",
     )
     avif_speed: int = Field(
         4, ge=0, le=10, description="libaom's speed of the avif profile; lower is slower and smaller"

@@ -14,6 +14,7 @@ from common.inr.compose import to_bytes
 from common.inr.decode import compose_packets
 from common.quality import frame_quality
 from fog_node.encoders.encoder_settings import EncoderSettings
+from fog_node.encoders.object_regions import WholeFrame, object_regions
 
 __all__ = ["QualityTally", "on_target", "packet_quality"]
 
@@ -23,6 +24,7 @@ def packet_quality(
     packet: bytes,
     device: torch.device | str = "cpu",
     keyframes: Mapping[bytes, Packet] | None = None,
+    whole_frame: WholeFrame = "object",
 ) -> tuple[float | None, list[float]]:
     """PSNR in dB over 8-bit RGB outside every box (None: no such pixel) and inside each box of the frame.
 
@@ -32,7 +34,8 @@ def packet_quality(
     parsed = decode_packet(packet)
     image, scale = scale_to_width(decode_image(frame.image), parsed.width)
     height, width = image.shape[:2]
-    regions = [r for b in frame.boxes if (r := b.scaled(scale, scale).region(width, height)) is not None]
+    boxes = [box.scaled(scale, scale) for box in frame.boxes]
+    regions = object_regions(boxes, width, height, whole_frame)
     decoded = to_bytes(compose_packets([parsed], device=device, keyframes=keyframes))
     pixels = decoded[0].permute(1, 2, 0).cpu().numpy()
     return frame_quality(pixels, image, regions)
@@ -67,7 +70,9 @@ class QualityTally:
 
     def add(self, frame: Frame, packet: bytes) -> None:
         """Measure one frame's packet."""
-        background, objects = packet_quality(frame, packet, self._device, self._keyframes)
+        background, objects = packet_quality(
+            frame, packet, self._device, self._keyframes, self._settings.whole_frame
+        )
         self._backgrounds += [] if background is None else [background]
         self._objects += objects
         self.bytes += len(packet)

@@ -119,12 +119,14 @@ def test_wrong_options_are_one_sentence(tmp_path, source, capsys, options, code,
 
 
 def test_a_folder_without_packets_is_one_sentence(tmp_path, source, capsys):
-    code, _, stderr = run(capsys, tmp_path, "--val", source[1])
+    code, _, stderr = run(capsys, tmp_path, "--val", source[1], "--out", tmp_path / "o")
     assert code == 1
     assert "no folder of .rinr packets" in stderr
 
 
 def test_images_without_boxes_cannot_be_evaluated_on(tmp_path, source, capsys):
-    code, _, stderr = run(capsys, source[0], "--val", source[1].parent, "--format", "folder")
+    code, _, stderr = run(
+        capsys, source[0], "--val", source[1].parent, "--format", "folder", "--out", tmp_path / "o"
+    )
     assert code == 1
     assert "no labelled frame" in stderr

@@ -15,7 +15,7 @@ from common.learning.augmentation_settings import AugmentationSettings
 from common.learning.batches import decode_batch, decode_views
 from common.learning.letterbox import FILL
 from common.learning.resident import ResidentStore
-from common.learning.resident_trainer import ResidentLoader
+from common.learning.resident_loader import ResidentLoader
 from common.learning.sampler import EpochSampler
 from common.learning.settings import TrainingSettings
 from common.learning.view_maps import LEAST_SIDE, view_maps
