@@ -1,0 +1,1 @@
+"""A running fog, devices of a few lines, and what they are compared with, for benchmarks of the transport."""
