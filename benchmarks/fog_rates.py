@@ -15,188 +15,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 import zmq
 
 from common.cli import print_json, run_command
-from common.errors import DeploymentError
-from common.frame import Box, Frame, FrameIdentity
-from common.images import encode_jpeg
-from common.node.status_file import read_status
 from common.store import open_fog_store
 from common.store.records import RecordKind
-from common.wire import keys
-from common.wire.allow_list import AllowList, Device
-from common.wire.framing import decode, encode
-from common.wire.messages import (
-    Accepted,
-    CaughtUp,
-    Error,
-    Hello,
-    Message,
-    Pull,
-    RecordMessage,
-    Refused,
-    Upload,
-    Welcome,
-)
-from common.wire.settings import WireSettings
-from common.wire.sockets import edge_socket
+from delivery.fog import META, Fog, add_devices, finish_all, running_fog
+from delivery.peers import Peer, encoded_uploads, exchange, make_frames, noise, subscribe
 from fog_node.encoders.encoder import FrameEncoder
 from fog_node.encoders.encoder_settings import PROFILES
 from judge.measure import settings_for
 from judge.protocol import TARGETS, read_frames
 
-HERE = Path(__file__).resolve().parent
-START_S = 60.0
-"""Seconds for the fog to listen, and of silence before it is given up."""
-WINDOW = (WireSettings().window_records, WireSettings().window_bytes)
-"""Records and bytes that a subscriber asks for at a time, as an edge does."""
-PULL_EVERY = 50
-"""Records after which it states its position anew."""
-
-META = {"labelled": True, "validation": False, "boxes": [["object", 10, 20, 60, 90]], "profile": "pyramid"}
-"""What a packet's record says beside it, about."""
-
-
-class Fog:
-    """A running fog daemon."""
-
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], key: str) -> None:
-        self._folder = folder
-        self._process = process
-        self.key = key
-        self.address = f"tcp://127.0.0.1:{self._port()}"
-
-    def _port(self) -> int:
-        end = time.monotonic() + START_S
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                status = read_status(self._folder / "store")
-                if status["pid"] == self._process.pid and status["port"]:
-                    return int(status["port"])
-            except Exception:  # not written yet, or by the run before
-                time.sleep(0.05)
-        raise DeploymentError(f"the fog in {self._folder} did not start; see its log.txt")
-
-    def cpu_s(self) -> float:
-        """CPU seconds of its process so far, its children left out."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def running_fog(folder: Path) -> Iterator[Fog]:
-    """A fog with its store in ``folder``; made when missing."""
-    if not (folder / "keys").is_dir():
-        keys.generate(folder / "keys")
-    settings = {
-        "address": "tcp://127.0.0.1:0",
-        "workers": {"module": "idle_encoder"},
-        "training": {"strategy": "edge"},
-        "status_s": 0.2,
-    }
-    (folder / "fog.yaml").write_text(yaml.safe_dump(settings))
-    (folder / "store" / "status.json").unlink(missing_ok=True)
-    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fog_node.cli", "serve", "--config", str(folder / "fog.yaml")],
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    try:
-        yield Fog(folder, process, keys.load(folder / "keys").public)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-class Peer:
-    """One device: its socket, and what it still has to do."""
-
-    def __init__(self, context: zmq.Context[Any], fog: Fog, pair: keys.KeyPair) -> None:
-        self.pair = pair
-        self.socket = edge_socket(context, fog.address, pair, fog.key)
-        self.socket.send_multipart(encode(Hello(epoch=1, position=0, devices=("*",))))
-        welcome = self.receive()
-        if not isinstance(welcome, Welcome):
-            raise DeploymentError(f"the fog answered Hello with {welcome}")
-        self.window = welcome.max_uploads
-
-    def receive(self) -> Message:
-        """The next message."""
-        if not self.socket.poll(int(START_S * 1000)):
-            raise DeploymentError(f"the fog has been silent for {START_S:g} s")
-        return decode(self.socket.recv_multipart())
-
-    def send(self, message: Message) -> None:
-        """Send a message."""
-        self.socket.send_multipart(encode(message))
-
-
-def upload(peers: Sequence[Peer], frames: Sequence[Sequence[Frame]]) -> None:
-    """Send every peer's frames within its window until all are acknowledged."""
-    waiting = [list(reversed(each)) for each in frames]
-    in_flight = [0] * len(peers)
-    poller = zmq.Poller()
-    for peer in peers:
-        poller.register(peer.socket, zmq.POLLIN)
-    while any(waiting) or any(in_flight):
-        for number, peer in enumerate(peers):
-            while waiting[number] and in_flight[number] < peer.window:
-                peer.send(Upload.of(waiting[number].pop()))
-                in_flight[number] += 1
-        ready = dict(poller.poll(int(START_S * 1000)))
-        if not ready:
-            raise DeploymentError(f"the fog has been silent for {START_S:g} s")
-        for number, peer in enumerate(peers):
-            if peer.socket in ready:
-                message = peer.receive()
-                match message:
-                    case Accepted(_, numbers):
-                        in_flight[number] -= len(numbers)
-                    case Refused(_, _, _, sentence):
-                        raise DeploymentError(f"the fog refused a frame: {sentence}")
-
-
-def subscribe(peers: Sequence[Peer], records: int) -> int:
-    """Pull the whole log at every peer; returns the bytes of its messages."""
-    position, got, unread, size = ([0] * len(peers) for _ in range(4))
-    poller = zmq.Poller()
-    for peer in peers:
-        poller.register(peer.socket, zmq.POLLIN)
-        peer.send(Pull(0, *WINDOW))
-    while min(got) < records:
-        if not (ready := dict(poller.poll(int(START_S * 1000)))):
-            raise DeploymentError(f"the fog has been silent for {START_S:g} s")
-        for number, peer in enumerate(peers):
-            if peer.socket not in ready:
-                continue
-            parts = peer.socket.recv_multipart()
-            match decode(parts):
-                case RecordMessage(position=reached):
-                    position[number], got[number] = reached, got[number] + 1
-                    size[number] += sum(map(len, parts))
-                    unread[number] += 1
-                case CaughtUp(reached):
-                    position[number] = reached
-                case Error(_, sentence):
-                    raise DeploymentError(f"the fog says: {sentence}")
-            if unread[number] >= PULL_EVERY:
-                unread[number] = 0
-                peer.send(Pull(position[number], *WINDOW))
-    return sum(size)
+IMAGES = 64
+"""Different images; frames take them in turn."""
 
 
 def timed(fog: Fog, count: int, work: Callable[[], object]) -> dict[str, float]:
@@ -209,46 +48,23 @@ def timed(fog: Fog, count: int, work: Callable[[], object]) -> dict[str, float]:
     }
 
 
-def frames_of(device: str, count: int, size: int) -> list[Frame]:
-    """Frames of one device, of about ``size`` bytes each: a JPEG with random bytes behind it."""
-    import numpy as np
-
-    start = encode_jpeg(np.zeros((360, 640, 3), np.uint8), 80)
-    boxes = (Box(10, 20, 60, 90, "object"),)
-    return [
-        Frame(
-            f"{number:06d}",
-            start + os.urandom(max(0, size - len(start))),
-            640,
-            360,
-            True,
-            boxes,
-            FrameIdentity(device, 1, number),
-            number % 100 >= 80,
-        )
-        for number in range(count)
-    ]
-
-
 def measure_fog(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Uploads, records and stored bytes."""
-    pairs = [keys.generate(folder / f"device{number}") for number in range(arguments.devices)]
     fog_folder = folder / "fog"
-    fog_folder.mkdir()
-    allow = AllowList(fog_folder / "allow.yaml")
-    for pair in pairs:
-        allow.add(Device(pair.public, may_upload=True, may_subscribe=("*",)))
+    pairs = add_devices(fog_folder, folder, arguments.devices)
+    images = noise(IMAGES, arguments.size, seed=0)
     each = arguments.frames // arguments.devices
     count = each * arguments.devices
-    frames = [frames_of(pair.public, each, arguments.size) for pair in pairs]
+    messages = [encoded_uploads(make_frames(pair.public, images, 0, each)) for pair in pairs]
     found: dict[str, Any] = {"frames": count, "image_bytes": arguments.size}
     with zmq.Context() as context:
         with running_fog(fog_folder) as fog:
             peers = [Peer(context, fog, pair) for pair in pairs]
-            found["uploads"] = timed(fog, count, lambda: upload(peers, frames))
+            sockets = [peer.socket for peer in peers]
+            found["uploads"] = timed(fog, count, lambda: exchange(sockets, messages, peers[0].window))
             for peer in peers:
                 peer.socket.close(0)
-        finish(fog_folder / "store", arguments.packet)
+        finish_all(fog_folder / "store", arguments.packet)
         with running_fog(fog_folder) as fog:
             peers = [Peer(context, fog, pair) for pair in pairs]
             sizes: list[int] = []
@@ -261,17 +77,10 @@ def measure_fog(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def finish(store_folder: Path, size: int) -> None:
-    """Give every frame a packet of ``size`` bytes, as the encoders would."""
-    with open_fog_store(store_folder) as store:
-        for item in store.pending_frames(10**9):
-            store.finish(item.identity, RecordKind.PACKET, META, os.urandom(size))
-
-
 def stored_bytes(folder: Path, arguments: argparse.Namespace) -> float:
     """Bytes on disk of a frame beside its packet and, of a held-out one, its image, once it is encoded."""
     device = "d" * 40
-    frames = frames_of(device, arguments.frames, arguments.size)
+    frames = make_frames(device, noise(IMAGES, arguments.size, seed=0), 0, arguments.frames)
     with open_fog_store(folder) as store:
         # Encoders keep up: images go as they come, and their pages are used again.
         for start in range(0, len(frames), 8):
@@ -282,7 +91,7 @@ def stored_bytes(folder: Path, arguments: argparse.Namespace) -> float:
                     store.finish(frame.identity, RecordKind.PACKET, META, os.urandom(arguments.packet))
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     kept = sum(len(frame.image) for frame in frames if frame.validation)
-    return (total - kept) / len(frames) - arguments.packet
+    return float((total - kept) / len(frames) - arguments.packet)
 
 
 def measure_encoding(path: Path, every: int) -> dict[str, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""An encoder process that takes a batch and never gives it back, for fog_rates.py."""
+"""An encoder process that takes a batch and never gives it back, for benchmarks of the fog alone."""
 
 from __future__ import annotations
 

@@ -4,12 +4,13 @@
 
 *Uploads*: devices of a few lines send frames to a real fog daemon over CURVE as quickly as they are
 acknowledged, each after its bytes are on disk. In the same run, in turns: the same messages to a bare ROUTER
-that answers and keeps nothing, with CURVE and without, and the fog's store alone in a process of its own, with
-as many frames in a transaction as the fog had. *share* is the fog's rate divided by that of the slower baseline.
+that answers and keeps nothing, with CURVE and without, and the fog's store alone in a process of its own,
+with as many frames in a transaction as the fog had. *share* is the fog's rate divided by that of the slower
+baseline.
 
-*Stall*: one device of several is stopped (SIGSTOP) amid its uploads and downloads: rates of the others, against
-those while it works and while it rests. *Downlink*: packets to 1, 4 and 8 subscribers that pull a whole log.
-*Edge*: real edge daemons with their durable outboxes record frames of a folder and upload them.
+*Stall*: one device of several is stopped (SIGSTOP) amid its uploads and downloads: rates of the others,
+against those while it works and while it rests. *Downlink*: packets to 1, 4 and 8 subscribers that pull a
+whole log. *Edge*: real edge daemons with their durable outboxes record frames of a folder and upload them.
 
 Figures are medians of the rounds. Encoders are idle.
 """
@@ -235,9 +236,10 @@ def text(report: dict[str, Any]) -> str:
         found = report["uploads"]
         for name, way in found["ways"].items():
             lines.append(f"{name:12} {way['per_s']:8,.0f} frames/s {way['mb_per_s']:8.1f} MB/s")
+        cpu_us = 1e6 * found["fog_cpu_s_a_frame"]
         lines.append(
             f"the fog reaches {found['share']:.2f} of the slower baseline, "
-            f"{found['frames_a_commit']:.0f} frames a commit, {1e6 * found['fog_cpu_s_a_frame']:.0f} CPU us a frame"
+            f"{found['frames_a_commit']:.0f} frames a commit, {cpu_us:.0f} CPU us a frame"
         )
     if "stall" in report:
         found = report["stall"]

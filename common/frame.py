@@ -105,11 +105,17 @@ class Frame:
     identity: FrameIdentity | None = None
     validation: bool = False
     priority: int = field(default=0, compare=False)
+    # Not a field of the constructor, so that a frame made with another image has its own hash.
+    _digest: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def digest(self) -> bytes:
-        """Content hash of the encoded image, 32 bytes."""
-        return content_digest(self.image)
+        """Content hash of the encoded image, 32 bytes; hashed once."""
+        digest = self._digest
+        if digest is None:
+            digest = content_digest(self.image)
+            object.__setattr__(self, "_digest", digest)
+        return digest
 
 
 def in_validation_block(number: int, *, block: int = 100, held_out: int = 20) -> bool:

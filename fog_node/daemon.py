@@ -192,14 +192,20 @@ class FogDaemon:
 
     def _turn(self) -> None:
         """Take what has arrived: outcomes of jobs and children first, then messages."""
-        for call in self._mailbox.drain():
-            call()
+        self._take_outcomes()
         for _ in range(RECEIVE_AT_ONCE):
             try:
                 parts = self._reader.receive()
             except zmq.Again:
                 return
             self._reception.received(parts, time.monotonic())
+            # The disk would idle until the group of uploads that it has written is followed by the next.
+            if self._mailbox.waiting:
+                self._take_outcomes()
+
+    def _take_outcomes(self) -> None:
+        for call in self._mailbox.drain():
+            call()
 
     def _send(self, routing_id: bytes, key: str, message: Message) -> bool:
         frames = encode(message)

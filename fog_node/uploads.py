@@ -104,7 +104,8 @@ class Uploads:
         """The frames of the last :class:`Commit` are on disk, each with its outcome."""
         frames, self._committing = self._committing, ()
         self._full_until = 0.0
-        instructions: list[Instruction] = []
+        # The disk has the next group before the answers to this one are written.
+        instructions = self.commit()
         accepted: dict[tuple[str, int], list[int]] = {}
         for frame, outcome in zip(frames, outcomes, strict=True):
             identity = self._leave(frame)
@@ -122,7 +123,7 @@ class Uploads:
                 for start in range(0, len(numbers), MAX_NUMBERS):
                     answer = Accepted(epoch, tuple(numbers[start : start + MAX_NUMBERS]))
                     instructions.append(Send(session.routing_id, answer, key))
-        return [*instructions, *self.commit()]
+        return instructions
 
     def commit_failed(self, sentence: str, *, full: bool, now: float) -> list[Instruction]:
         """Nothing of the last :class:`Commit` was stored.

@@ -87,7 +87,7 @@ def _rate(nodes: Nodes, places: Sequence[Path], total: int) -> float:
         time.sleep(POLL_S)
         now = time.perf_counter()
         try:
-            done = sum(read_status(place / "store")["outbox"]["acknowledged"] for place in places)
+            done = sum(int(read_status(place / "store")["outbox"]["acknowledged"]) for place in places)
         except Exception:  # not every daemon has written its status
             continue
         if first is None and done:

@@ -20,7 +20,7 @@ from common.store.records import RecordKind
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 
-__all__ = ["START_S", "Fog", "add_devices", "finish_all", "running_fog"]
+__all__ = ["META", "START_S", "Fog", "add_devices", "finish_all", "running_fog"]
 
 START_S = 60.0
 """Seconds for a node to listen, and of silence before it is given up."""

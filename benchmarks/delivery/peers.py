@@ -90,7 +90,8 @@ class Peer:
         """The frames of the next message."""
         if not self.socket.poll(int(START_S * 1000)):
             raise DeploymentError(f"the fog has been silent for {START_S:g} s")
-        return self.socket.recv_multipart()
+        parts: list[bytes] = self.socket.recv_multipart()
+        return parts
 
     def send(self, message: Message) -> None:
         """Send a message."""

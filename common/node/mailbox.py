@@ -24,6 +24,11 @@ class Mailbox(Generic[T]):
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are events; looking costs next to nothing."""
+        return bool(self._events)
+
     def fileno(self) -> int:
         """Descriptor that is readable while events wait."""
         return self._reader

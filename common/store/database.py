@@ -30,8 +30,13 @@ BUSY_SECONDS = 10.0
 CHECKPOINT_MS = 100
 """Wait for readers when the write-ahead log is to be emptied, milliseconds; it is tried again later."""
 
-PAGE_BYTES = 4096
-"""SQLite's page size; also the unit of its ``max_page_count``."""
+PAGE_BYTES = 8192
+"""SQLite's page size in a new store; one made before keeps its own (4,096). An image of 60 kB costs a quarter
+less processor time than in pages of 4,096 bytes, and small rows still dirty few bytes."""
+
+CHECKPOINT_BYTES = 16 << 20
+"""Size of the write-ahead log at which it is written into the database: with SQLite's 4 MB a loaded fog would
+do that, with three more syncs, after nearly every group of uploads."""
 
 HEADROOM_BYTES = 8 << 20
 """Room that retention keeps above the reserve, so that a group of uploads finds some at once."""
@@ -39,7 +44,7 @@ HEADROOM_BYTES = 8 << 20
 SPARE_PAGES = 16
 """Freed pages that are not counted as room: the tree of an index may grow by some."""
 
-SHRINK_PAGES = 2_000
+SHRINK_PAGES = 1_000
 """Freed pages given back to the disk at a time, 8 MB."""
 
 JOURNAL_LIMIT_BYTES = 64 << 20
@@ -126,15 +131,18 @@ class Database:
                 connection.execute("PRAGMA query_only = ON")
                 return
             self._check(connection)
+            # Both only before the first table; with the second a store can give freed pages back to the disk.
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            # Only before the first table: a store can then give freed pages back to the disk.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(
+                f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // self._page_bytes(connection)}"
+            )
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = {-(self._settings.cache_bytes // 1024)}")
             connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_LIMIT_BYTES}")
             if self._settings.max_database_bytes is not None:
-                pages = self._settings.max_database_bytes // PAGE_BYTES
+                pages = self._settings.max_database_bytes // self._page_bytes(connection)
                 connection.execute(f"PRAGMA max_page_count = {pages}")
             if version < newest:
                 steps = " ".join(SCHEMAS[self.role][version:]).replace(":now", str(int(time.time())))
@@ -147,7 +155,7 @@ class Database:
     def _check(self, connection: sqlite3.Connection) -> None:
         """Look at every page of a database that is not too large for that; make damaged indexes anew."""
         limit = self._settings.max_check_bytes if self._settings else 0
-        size = int(connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
+        size = int(connection.execute("PRAGMA page_count").fetchone()[0]) * self._page_bytes(connection)
         if size > limit or not (problem := _problem(connection, "integrity_check")):
             return
         # Whatever else is damaged, the tables are sound when the lesser check passes.
@@ -242,7 +250,8 @@ class Database:
         short = settings.min_free_bytes + HEADROOM_BYTES - free
         limit = settings.max_database_bytes
         if limit is not None:
-            used = int(self.connection.execute("PRAGMA page_count").fetchone()[0]) * PAGE_BYTES
+            pages = int(self.connection.execute("PRAGMA page_count").fetchone()[0])
+            used = pages * self._page_bytes(self.connection)
             short = max(short, min(HEADROOM_BYTES, limit // 8) - (limit - used + reusable))
         return short
 
@@ -269,7 +278,12 @@ class Database:
     def _reusable(self) -> int:
         """Bytes of freed pages, without a few that indexes may want."""
         pages = int(self.connection.execute("PRAGMA freelist_count").fetchone()[0])
-        return max(0, pages - SPARE_PAGES) * PAGE_BYTES
+        return max(0, pages - SPARE_PAGES) * self._page_bytes(self.connection)
+
+    @staticmethod
+    def _page_bytes(connection: sqlite3.Connection) -> int:
+        """The page size of this store."""
+        return int(connection.execute("PRAGMA page_size").fetchone()[0])
 
     def state(self, key: str) -> int | None:
         """A number kept in the table ``state``."""

@@ -24,7 +24,7 @@ from common.store.backup import (
     write_manifest,
 )
 from common.store.blobs import BlobFolder
-from common.store.database import DATABASE_NAME, PAGE_BYTES
+from common.store.database import DATABASE_NAME
 from common.store.log_rows import LOG_COLUMNS, columns_sound
 from common.store.records import INLINE_LIMIT_BYTES
 from common.store.rows import columns_match
@@ -38,8 +38,9 @@ LAST_ROW = 2**62
 """No row of a sound store is beyond this."""
 
 HEADER_BYTES = 100
+PAGE_SIZE_AT = 16
 PAGES_AT = 28
-"""SQLite's header, and where in it the number of pages is, 4 bytes big-endian."""
+"""SQLite's header, and where in it a page's size (2 bytes) and the number of pages (4) are, big-endian."""
 
 MOST_PADDED_BYTES = 1 << 44
 """A number of pages beyond this is damage itself."""
@@ -100,7 +101,8 @@ def _source(path: Path, target: Path) -> sqlite3.Connection:
     """The damaged database; where its end is gone, a copy with zeros there, since SQLite refuses it."""
     with path.open("rb") as handle:
         head = handle.read(HEADER_BYTES)
-    size = int.from_bytes(head[PAGES_AT : PAGES_AT + 4], "big") * PAGE_BYTES
+    page = int.from_bytes(head[PAGE_SIZE_AT : PAGE_SIZE_AT + 2], "big")
+    size = int.from_bytes(head[PAGES_AT : PAGES_AT + 4], "big") * page
     if path.stat().st_size < size <= MOST_PADDED_BYTES:
         padded = target / PADDED_NAME
         shutil.copyfile(path, padded)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from common.errors import MessageError
-from common.frame import Box, Frame, FrameIdentity, content_digest
+from common.frame import Box, Frame, FrameIdentity
 from common.store.corrections import Correction
 from common.wire.fields import (
     MAX_BOXES,
@@ -144,11 +144,9 @@ class Upload:
             BoxError: A box is no region.
             MessageError: The image does not match its digest, or an unlabelled frame has boxes.
         """
-        if content_digest(self.payload) != self.digest:
-            raise MessageError(f"the image of frame {self.number} does not match its digest; upload it again")
         if self.boxes and not self.labelled:
             raise MessageError(f"frame {self.number} has boxes but is marked unlabelled; mark it labelled")
-        return Frame(
+        frame = Frame(
             name=self.name,
             image=self.payload,
             width=self.width,
@@ -159,6 +157,9 @@ class Upload:
             validation=self.validation,
             priority=self.priority,
         )
+        if frame.digest != self.digest:
+            raise MessageError(f"the image of frame {self.number} does not match its digest; upload it again")
+        return frame
 
 
 @dataclass(frozen=True, slots=True)

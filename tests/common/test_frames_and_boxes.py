@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import hashlib
 import math
@@ -69,6 +70,15 @@ def test_default_class_is_object():
 
 def test_digest_is_sha256_of_the_image_bytes():
     assert Frame("a", b"bytes", 4, 4).digest == content_digest(b"bytes") == hashlib.sha256(b"bytes").digest()
+
+
+def test_a_frame_made_with_another_image_has_its_own_digest():
+    frame = Frame("a", b"first", 8, 8)
+    known = frame.digest
+    assert dataclasses.replace(frame, name="b").digest == known
+    assert dataclasses.replace(frame, image=b"second").digest == content_digest(b"second")
+    assert copy.copy(frame).digest == known
+    assert frame == Frame("a", b"first", 8, 8), "whether it was hashed is no part of what a frame is"
 
 
 def test_frames_cannot_be_changed():

@@ -153,7 +153,7 @@ def test_ctrl_c_drains_and_exits_0(deployment, tmp_path, photo):
 
 
 def test_a_full_disk_at_the_fog_holds_uploads_until_there_is_room(deployment, tmp_path, photo):
-    deployment.start_fog(storage={"max_database_bytes": 120_000})
+    deployment.start_fog(storage={"max_database_bytes": 200_000})
     names = [f"{n:03d}" for n in range(60)]
     edge = deployment.edge("one", [write_frames(tmp_path / "a", photo, names)]).start()
     deployment.fog.wait_for(lambda s: s["store_full"], "a full store")

@@ -110,7 +110,8 @@ def test_what_arrives_during_a_commit_forms_the_next_group(upload):
     assert len(send(state, upload(0))) == 1
     assert send(state, upload(1)) == []
     assert send(state, upload(2)) == []
-    accepted, commit = state.committed([CommitOutcome.STORED])
+    # The next group first, so that the disk does not wait for the answers to this one.
+    commit, accepted = state.committed([CommitOutcome.STORED])
     assert accepted.message == Accepted(7, (0,))
     assert [frame.identity.number for frame in commit.frames] == [1, 2]
     answers = messages(state.committed([CommitOutcome.DUPLICATE, CommitOutcome.CONFLICT]))

@@ -318,6 +318,26 @@ def test_what_is_told_is_what_is_stored(tmp_path):
         assert store.pending_count == 1
 
 
+# Page size
+
+
+def test_a_store_of_smaller_pages_keeps_them_and_all_bounds_in_bytes(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("common.store.database.PAGE_BYTES", 4096)
+        with open_fog_store(tmp_path) as store:
+            assert store.commit_frames([frame(0, 50_000)]) == [CommitOutcome.STORED]
+    limit = 256 << 10
+    with open_fog_store(tmp_path, FogStoreSettings(max_database_bytes=limit)) as store:
+        stored = fill(store)
+        with pytest.raises(StoreFullError):
+            store.commit_frames([frame(stored, 50_000)])
+    size = (tmp_path / DATABASE_NAME).stat().st_size
+    assert limit - 60_000 < size <= limit
+    with sqlite3.connect(tmp_path / DATABASE_NAME) as connection:
+        assert connection.execute("PRAGMA page_size").fetchone() == (4096,)
+    connection.close()
+
+
 # Full disks
 
 
@@ -361,7 +381,7 @@ def test_a_full_disk_under_a_large_payload_leaves_nothing_half_written(tmp_path,
 
 
 def test_a_transaction_that_fails_late_takes_its_files_back(tmp_path):
-    with open_fog_store(tmp_path, FogStoreSettings(max_database_bytes=128 << 10)) as store:
+    with open_fog_store(tmp_path, FogStoreSettings(max_database_bytes=256 << 10)) as store:
         batch = [frame(0, INLINE_LIMIT_BYTES + 1), *(frame(n, 90_000) for n in range(1, 4))]
         with pytest.raises(StoreFullError):
             store.commit_frames(batch)
