@@ -48,6 +48,13 @@ MOST_PADDED_BYTES = 1 << 44
 PADDED_NAME = "padded.sqlite3"
 """The copy, while it is read."""
 
+MOST_LOST = 10_000_000
+"""A number of the newest upload that is further beyond what was read is damage itself."""
+
+LOST_UPLOADS = (
+    "these uploads could not be read from a damaged database; those without a record in the log are lost"
+)
+
 LOST = "this record could not be read from a damaged database; its frame is lost at this fog"
 
 
@@ -154,7 +161,41 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> list[str]:
     lost = _note_lost(copy, trimmed)
     if lost:
         sentences.append(f"{lost} positions of the log are lost; readers get gap records for them")
+    uploads = _note_lost_uploads(source, copy)
+    if uploads:
+        sentences.append(f"{uploads} uploads could not be read and have no record in the log; they are lost")
     return sentences
+
+
+def _note_lost_uploads(source: sqlite3.Connection, copy: sqlite3.Connection) -> int:
+    """Put every hole in the order of uploads into quarantine; how many of them have no record either."""
+    try:
+        row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frames'").fetchone()
+        newest = 0 if row is None else row[0]
+    except sqlite3.DatabaseError:
+        newest = 0
+    arrivals = [row[0] for row in copy.execute("SELECT arrival FROM frames ORDER BY arrival")]
+    last = max([0, *arrivals])
+    if isinstance(newest, int) and last < newest < last + MOST_LOST:
+        last = newest
+        # A number that was given once is not given again.
+        copy.execute("DELETE FROM sqlite_sequence WHERE name = 'frames'")
+        copy.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('frames', ?)", (last,))
+    holes, expected = 0, 1
+    for arrival in [*arrivals, last + 1]:
+        if arrival > expected:
+            copy.execute(
+                "INSERT OR IGNORE INTO quarantine (source, place, last, time, reason, facts) "
+                "VALUES ('frames', ?, ?, strftime('%s', 'now'), ?, '{}')",
+                (expected, arrival - 1, LOST_UPLOADS),
+            )
+            holes += arrival - expected
+        expected = arrival + 1
+    recorded = copy.execute(
+        "SELECT count(*) FROM log WHERE kind IN ('packet', 'tombstone') AND NOT EXISTS (SELECT 1 FROM frames "
+        "WHERE frames.device = log.device AND frames.epoch = log.epoch AND frames.number = log.number)"
+    ).fetchone()[0]
+    return max(0, holes - int(recorded))
 
 
 def _trimmed(source: sqlite3.Connection, first: int) -> int:

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class Injector:
         self._history = history
         self._folder = folder
         self._count = 0
+        # Whoever looks after a store needs room on its disk.
+        self._room = {daemon.name: threading.Lock() for daemon in deployment.daemons}
 
     def strike(self, fault: Fault) -> str:
         """Carry a fault out to its end; says what was done in a few words, or why nothing was.
@@ -91,18 +94,22 @@ class Injector:
             case FaultKind.KILL_ENCODER | FaultKind.PAUSE_ENCODER | FaultKind.KILL_TRAINER:
                 return self._strike_child(fault, daemon)
             case FaultKind.FULL_DATABASE:
-                return self._fill_database(fault, daemon, source)
+                with self._room[daemon.name]:
+                    return self._fill_database(fault, daemon, source)
             case FaultKind.FULL_DISK_FOG | FaultKind.FULL_DISK_EDGE:
                 left = source.choice(DISK_ROOM_BYTES)
-                with self._run.disks[daemon.name].filled(left):
+                with self._room[daemon.name], self._run.disks[daemon.name].filled(left):
                     time.sleep(fault.seconds)
                 return f"{left} bytes left"
             case FaultKind.DAMAGE_FOG:
-                return self._damage_fog(fault, daemon, source)
+                with self._room[daemon.name]:
+                    return self._damage_fog(fault, daemon, source)
             case FaultKind.DAMAGE_EDGE:
-                return self._damage_edge(fault, daemon, source)
+                with self._room[daemon.name]:
+                    return self._damage_edge(fault, daemon, source)
             case FaultKind.RESTORE_FOG:
-                return self._restore(fault, daemon)
+                with self._room[daemon.name]:
+                    return self._restore(fault, daemon)
             case FaultKind.CLOCK_FOG | FaultKind.CLOCK_EDGE:
                 jump = source.choice(CLOCK_JUMPS_S) * source.choice((-1, 1))
                 self._run.clocks[daemon.name].shift(jump)
@@ -299,6 +306,6 @@ def _reported(sentences: tuple[str, ...]) -> int:
     total = 0
     for sentence in sentences:
         first = sentence.split(" ", 1)[0]
-        if first.isdigit() and "frames" in sentence:
+        if first.isdigit() and "uploads" in sentence:
             total += int(first)
     return total

@@ -102,7 +102,7 @@ def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
                     copies.append(_copy(record, payload, source_of))
             after, more = page.through, page.more
         log_id = store.log_id
-    query = "SELECT count(*) FROM quarantine WHERE source = 'frames'"
+    query = "SELECT count(*) FROM quarantine WHERE source = 'frames' AND last IS NULL"
     lost = _Rows(folder).query(query)[0][0]
     graves = sum(not copy.packet for copy in copies)
     return Holder("fog", tuple(copies), tuple(gaps)), log_id, max(0, int(str(lost)) - graves)

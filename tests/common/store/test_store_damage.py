@@ -220,6 +220,33 @@ def test_a_damaged_index_is_made_anew_when_the_store_is_opened(sound, tmp_path, 
     back_up(folder, tmp_path / "backup")
 
 
+def test_salvage_tells_how_many_uploads_are_lost_without_a_trace(sound, tmp_path):
+    """Uploads that were not encoded have no place in the log, so no gap would tell of them."""
+
+    def lose_the_newest(data):
+        places = [data.rfind(frame(number).image) for number in range(COUNT + 3, COUNT + WAITING)]
+        for place in places:
+            assert place >= 0
+            data[place // PAGE * PAGE : (place // PAGE + 1) * PAGE] = bytes(PAGE)
+
+    folder = copied(sound, tmp_path / "copy", lose_the_newest)
+    summary = salvage(folder, tmp_path / "salvaged")
+    sentence = next(text for text in summary.damaged if "uploads" in text)
+    restore(tmp_path / "salvaged", tmp_path / "restored")
+    with open_fog_store(tmp_path / "restored") as store:
+        packets, waiting = checked(store)
+        lost = WAITING - len(waiting)
+        assert packets == set(range(COUNT))
+        assert lost >= WAITING - 3
+        assert sentence.startswith(f"{lost} uploads could not be read")
+        assert store.quarantined.items > 0
+        # They may be uploaded again, and are then waiting like any other.
+        gone = sorted(set(range(COUNT, COUNT + WAITING)) - waiting)
+        outcomes = store.commit_frames([frame(number) for number in gone])
+        assert set(outcomes) == {CommitOutcome.STORED}
+        assert checked(store) == (packets, set(range(COUNT, COUNT + WAITING)))
+
+
 def test_a_header_of_garbage_is_told_in_one_sentence(sound, tmp_path):
     def garbage(data):
         data[:100] = random.Random(1).randbytes(100)
