@@ -17,6 +17,10 @@ CABLES_BYTES_PER_S = 2e6
 """The links that this system is made for."""
 
 
+DRAIN_S, ENCODING_DRAIN_S = 90.0, 400.0
+"""Seconds in which all must have been delivered after the faults."""
+
+
 def add_parser(subparsers: Any) -> None:
     """Add ``chaos``."""
     parser = subparsers.add_parser(
@@ -69,6 +73,7 @@ def _command(arguments: argparse.Namespace) -> int:
         cables_bytes_per_s=arguments.namespaces,
         jobs=arguments.jobs,
         timeline=arguments.timeline,
+        drain_s=DRAIN_S if arguments.encode is None else ENCODING_DRAIN_S,
     )
     able = ability(request)
     for reason in able.reasons:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import DeploymentError
-from common.images import encode_jpeg
+from common.images import Rgb, encode_jpeg
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
 from simulations.chaos import passthrough, stand_in_trainer
@@ -25,7 +25,7 @@ from simulations.chaos.links import Links
 from simulations.chaos.plan import Recording
 from simulations.watch import Status
 
-__all__ = ["Deployment", "Options", "deploy", "free_port", "write_frames"]
+__all__ = ["Deployment", "Options", "deploy", "free_port", "undelivered", "write_frames"]
 
 PORTS = (20_000, 29_999)
 """Below what the kernel gives to outgoing connections, so that a fog that restarts finds its port free."""
@@ -41,6 +41,14 @@ QUICK_WIRE = {
 """Waits so short that a run of seconds meets all of them."""
 
 QUICK_CHILDREN = {"restart_first_s": 0.05, "restart_max_s": 0.3, "stop_s": 2.0, "terminate_s": 1.0}
+
+QUICK_ENCODER = {
+    "background_psnr": 24.0,
+    "object_psnr": 28.0,
+    "time_budget_s": 1.0,
+    "batch_frames": 4,
+}
+"""Where frames are really encoded, it is not their quality that is tested."""
 
 SMALL_PX, LARGE_PX = (96, 64), (360, 240)
 """Width and height of frames; noise of the larger one takes more than 100,000 bytes."""
@@ -191,7 +199,8 @@ def deploy(
             edge = _daemon(deployment, folder, name, merged(settings, options.edge), options, resources)
             allow.add(Device(deployment.keys[name], recording.frames > 0, ("*",), name))
             if recording.frames:
-                write_frames(edge.folder / "frames", recording, source.randrange(2**32))
+                smooth = options.profile is not None
+                write_frames(edge.folder / "frames", recording, source.randrange(2**32), smooth=smooth)
             edges.append(edge)
         deployment.edges = tuple(edges)
         fog.start()
@@ -201,8 +210,15 @@ def deploy(
     return deployment
 
 
-def write_frames(folder: Path, recording: Recording, seed: int) -> None:
-    """A sequence folder of noise, every frame unlike all others, each with one box."""
+def write_frames(folder: Path, recording: Recording, seed: int, *, smooth: bool = False) -> None:
+    """A sequence folder, every frame unlike all others, each with one box.
+
+    Args:
+        folder: To be made.
+        recording: How many frames.
+        seed: Of their pixels.
+        smooth: Waves, which are quickly encoded, in place of noise.
+    """
     source = np.random.default_rng(seed)
     images = folder / "img"
     images.mkdir(parents=True)
@@ -210,10 +226,21 @@ def write_frames(folder: Path, recording: Recording, seed: int) -> None:
     lines = []
     for number in range(recording.frames):
         width, height = LARGE_PX if number in large else SMALL_PX
-        pixels = source.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        if smooth:
+            pixels = _waves(source, width, height)
+        else:
+            pixels = source.integers(0, 256, (height, width, 3), dtype=np.uint8)
         (images / f"{number:06d}.jpg").write_bytes(encode_jpeg(pixels, 95))
         lines.append("10,10,30,20")
     (folder / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _waves(source: np.random.Generator, width: int, height: int) -> Rgb:
+    """A plane wave in each colour."""
+    y, x = np.indices((height, width))[:, :, :, np.newaxis] / width
+    along, across, phase = source.uniform(-12.0, 12.0, (3, 3))
+    pixels: Rgb = np.round(127.5 + 100 * np.cos(along * x + across * y + phase)).astype(np.uint8)
+    return pixels
 
 
 def free_port(source: random.Random) -> int:
@@ -276,7 +303,7 @@ def _fog_settings(links: Links, port: int, options: Options) -> dict[str, Any]:
     if options.profile is None:
         settings["workers"]["module"] = passthrough.MODULE
     else:
-        settings["encoder"] = {"profile": options.profile, "width": SMALL_PX[0]}
+        settings["encoder"] = {"profile": options.profile, "width": SMALL_PX[0], **QUICK_ENCODER}
     return settings
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import ResidualInrError
+from common.errors import DeploymentError, ResidualInrError
 from simulations.chaos import passthrough
 from simulations.chaos.deployment import Deployment, Options, deploy
 from simulations.chaos.faults import Injector
@@ -23,6 +23,9 @@ from simulations.chaos.stores import SourceOf, committed, edge_holder, fog_holde
 __all__ = ["Result", "Sample", "Struck", "judge", "run_plan", "source_reader"]
 
 SAMPLE_S = 0.2
+
+ENCODER_S = 120.0
+"""Seconds that a real encoder may take to be ready on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,14 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with deploy(folder, plan.seed, plan.edges, options, links) as deployment:
+            if options.profile is not None:
+                # Else all faults would be over before an encoder has imported torch.
+                deployment.fog.wait(lambda s: bool(s["workers"][0]["state"] == "ready"), ENCODER_S)
             for edge in deployment.edges:
                 edge.start()
             for edge in deployment.edges:
-                edge.ready()
+                if not edge.ready():
+                    raise DeploymentError(f"{edge.name} did not start: {edge.last_words}")
             result.seconds["start"] = time.monotonic() - begin
             _disturb(plan, deployment, Injector(deployment, history, folder), result)
             begin = time.monotonic()

@@ -7,10 +7,12 @@ import pytest
 
 from common.errors import PacketFormatError
 from common.frame import Frame, content_digest
+from common.store.records import INLINE_LIMIT_BYTES
 from fog_node.workers.encoder_messages import StartEncoder
 from simulations.chaos import passthrough
+from simulations.chaos.deployment import undelivered, write_frames
 from simulations.chaos.disks import damage_file
-from simulations.chaos.plan import DRAWS, FaultKind, draw_plan
+from simulations.chaos.plan import DRAWS, FaultKind, Recording, draw_plan
 
 
 def test_the_same_seed_gives_the_same_plan():
@@ -59,6 +61,43 @@ def test_a_passthrough_packet_tells_its_image_and_notices_any_other():
         damaged[place] ^= 1
         with pytest.raises(PacketFormatError, match="no packet"):
             passthrough.source_of(bytes(damaged))
+
+
+FOG = {"frames_pending": 0, "log_id": 9, "log_position": 30}
+EDGE = {
+    "recording": {"state": "done"},
+    "outbox": {"waiting": 0},
+    "problem": None,
+    "log_id": 9,
+    "log_position": 30,
+}
+
+
+@pytest.mark.parametrize(
+    ("fog", "edge", "missing"),
+    [
+        (FOG, EDGE, ""),
+        (None, EDGE, "the fog has no status"),
+        (FOG, None, "edge1 has no status"),
+        (FOG, EDGE | {"recording": {"state": "full"}}, "edge1 still is full"),
+        (FOG, EDGE | {"outbox": {"waiting": 3}}, "3 frames wait at edge1 (no problem)"),
+        (FOG | {"frames_pending": 2}, EDGE, "2 frames wait to be encoded"),
+        (FOG, EDGE | {"log_position": 29}, "edge1 stands at position 29 of 30"),
+        (FOG, EDGE | {"log_id": 8}, "edge1 stands at position 30 of 30"),
+    ],
+)
+def test_a_drain_waits_for_every_step_of_every_frame(fog, edge, missing):
+    assert undelivered(fog, {"edge1": edge}) == missing
+
+
+def test_frames_differ_and_large_ones_become_files(tmp_path):
+    write_frames(tmp_path / "noise", Recording(6, 2, 1.0), 3)
+    write_frames(tmp_path / "waves", Recording(6, 2, 1.0), 3, smooth=True)
+    for folder in ("noise", "waves"):
+        images = [path.read_bytes() for path in sorted((tmp_path / folder / "img").iterdir())]
+        assert len(set(images)) == 6
+    sizes = [path.stat().st_size for path in (tmp_path / "noise" / "img").iterdir()]
+    assert sum(size > INLINE_LIMIT_BYTES for size in sizes) == 2
 
 
 def test_damage_changes_a_file_and_says_how(tmp_path):
