@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from common.node.jobs import Jobs
+from common.node.logs import about
 from common.store.contract import EdgeStore
 from common.store.corrections import Correction
 from common.wire.messages import Correct, Corrected, Message
@@ -192,7 +193,10 @@ class Corrections:
     def answered(self, answer: Corrected, now: float) -> None:
         """The fog has answered."""
         if answer.code and answer.permanent:
-            _log.warning("corrected labels of frame %d were refused: %s", answer.number, answer.sentence)
+            facts = about(frame=answer.number)
+            _log.warning(
+                "corrected labels of frame %d were refused: %s", answer.number, answer.sentence, extra=facts
+            )
         self.perform(self.state.answered(answer, now))
 
     def _load(self, request: LoadCorrections) -> None:

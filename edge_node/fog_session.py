@@ -12,6 +12,7 @@ from common import __version__
 from common.errors import MessageError
 from common.node.jobs import Jobs
 from common.node.latency_meter import LatencyMeter
+from common.node.logs import about
 from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
 from common.store.records import ApplyResult, Keyframe, Original, RecordKind
@@ -274,7 +275,13 @@ class FogSession:
             self.troubles.working(what)
             self.counters.was_applied(request.records, result)
             for identity in result.conflicts:
-                _log.error("the log holds other content for frame %d of %s", identity.number, identity.device)
+                facts = about(device=identity.device, frame=identity.number)
+                _log.error(
+                    "the log holds other content for frame %d of %s",
+                    identity.number,
+                    identity.device,
+                    extra=facts,
+                )
             for record in request.records:
                 if record.kind is RecordKind.GAP:
                     _log.warning("records are missing: %s", dict(record.meta))

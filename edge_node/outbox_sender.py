@@ -10,6 +10,7 @@ from functools import partial
 from common.errors import MessageError, WireError
 from common.frame import Frame
 from common.node.jobs import Call, Jobs
+from common.node.logs import about
 from common.node.rate_meter import RateMeter
 from common.store.contract import EdgeStore
 from common.wire.messages import Message, Refused, Upload, Welcome
@@ -106,7 +107,8 @@ class OutboxSender:
         """The fog has refused a frame."""
         what = "for good" if message.permanent else "for now"
         if message.permanent or message.sentence != self.last_refusal:
-            _log.warning("frame %d was refused %s: %s", message.number, what, message.sentence)
+            facts = about(frame=message.number)
+            _log.warning("frame %d was refused %s: %s", message.number, what, message.sentence, extra=facts)
         self.last_refusal = message.sentence
         reason = f"{message.code}: {message.sentence}"
         self.perform(
@@ -172,7 +174,7 @@ class OutboxSender:
             self._send(Upload.of(frame))
         except WireError as error:
             number, reason = frame.identity.number, str(error)
-            _log.warning("frame %d cannot be uploaded: %s", number, reason)
+            _log.warning("frame %d cannot be uploaded: %s", number, reason, extra=about(frame=number))
             self.perform(self.uploading.refused(number, reason, True, time.monotonic()))
 
     def _expire(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from common.errors import BoxError
 from common.frame import Box, FrameIdentity
 from common.node.jobs import Jobs
+from common.node.logs import about
 from common.store.contract import FogStore
 from common.store.corrections import LAST_FRAME, CorrectionOutcome, CorrectionResult
 from common.wire.messages import Correct, Corrected, ErrorCode
@@ -164,7 +165,8 @@ class CorrectionWriter:
             self._done(self._corrections.written(request, result), position)
 
         def failed(error: Exception) -> None:
-            _log.error("corrected labels of frame %d wait: %s", request.identity.number, error)
+            number, facts = request.identity.number, about(request.identity.device, request.identity.number)
+            _log.error("corrected labels of frame %d wait: %s", number, error, extra=facts)
             self._done(self._corrections.failed(request, str(error)), 0)
 
         self._writes.run(job, written, failed)

@@ -12,6 +12,7 @@ import zmq
 
 from common.errors import MessageError, WireError
 from common.node.log_limit import LogLimit
+from common.node.logs import about
 from common.wire.connections import Connection, Connections
 from common.wire.framing import decode
 from common.wire.sockets import MOST_PARTS, arrival
@@ -120,4 +121,4 @@ class Reception:
     def _warn(self, kind: str, sentence: str, now: float) -> None:
         note = self._log_limit.admit(kind, now)
         if note is not None:
-            _log.warning("%s%s", sentence, note)
+            _log.warning("%s%s", sentence, note, extra=about(device=kind.removeprefix("cut ") or None))

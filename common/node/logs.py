@@ -21,7 +21,7 @@ FACTS = ("device", "frame", "job")
 """What a line may be about beside its sentence: fields of their own in JSON."""
 
 
-def about(*, device: str | None = None, frame: int | None = None, job: str | None = None) -> dict[str, Any]:
+def about(device: str | None = None, frame: int | None = None, job: str | None = None) -> dict[str, Any]:
     """The ``extra`` of a log call.
 
     Args:

@@ -12,6 +12,7 @@ from common.node.child import Child
 from common.node.detector_history import Decision, DetectorHistory
 from common.node.jobs import Call, Jobs
 from common.node.learning_messages import Busy, Failed, LearningMessage, Start, from_map, to_map
+from common.node.logs import about
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
 from common.node.training_rounds import Adopt, StartTrainer, Tell, TrainingInstruction, TrainingRounds
@@ -70,6 +71,10 @@ class TrainerLink:
     def child(self) -> Child | None:
         """The running process, if any."""
         return self._child
+
+    @property
+    def _job(self) -> dict[str, Any]:
+        return about(job=f"training round {self.rounds.rounds + 1}")
 
     def perform(self, instructions: Sequence[TrainingInstruction]) -> None:
         """Carry out instructions."""
@@ -130,7 +135,7 @@ class TrainerLink:
             self._lost(f"it cannot be started: {error}")
             return
         self._child = child
-        _log.info("trainer started, pid %d", child.pid)
+        _log.info("trainer started, pid %d", child.pid, extra=self._job)
         self._tell(self._start)
         if self._busy:
             self._tell(Busy(True))
@@ -154,7 +159,7 @@ class TrainerLink:
             return
         self._problem = ""
         if isinstance(message, Failed):
-            _log.warning("the trainer could not do what it was told: %s", message.reason)
+            _log.warning("the trainer could not do what it was told: %s", message.reason, extra=self._job)
         self.perform(self.rounds.said(message, time.monotonic()))
 
     def _lost(self, reason: str) -> None:
@@ -164,7 +169,10 @@ class TrainerLink:
         self._problem = f"the trainer has ended ({reason})"
         wait = self._backoff.failed(now)
         _log.warning(
-            "the trainer has ended (%s); a new one starts when needed, in %.1f s at most", reason, wait
+            "the trainer has ended (%s); a new one starts when needed, in %.1f s at most",
+            reason,
+            wait,
+            extra=self._job,
         )
         self.perform(self.rounds.lost(reason, now + wait, now))
 
@@ -185,7 +193,7 @@ class TrainerLink:
         def decided(decision: Decision) -> None:
             self._unwritten = False
             verb = "deployed" if decision.deploy else "not deployed"
-            _log.info("%s weights %s: %s", adopt.source, verb, decision.reason)
+            _log.info("%s weights %s: %s", adopt.source, verb, decision.reason, extra=self._job)
             in_use = self.history.in_use
             detector = None if in_use is None else str(in_use)
             before = self.history.previous

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from common.node.logs import about
 from common.node.settings import ChildSettings
 from common.wire.backoff import Backoff
 
@@ -36,6 +37,7 @@ class WorkerSlot:
         self._restart_at = 0.0
         self._start_failures = 0
         self._ended_by = ""
+        self._job = about(job=f"encoder {number}")
 
     @property
     def state(self) -> str:
@@ -58,7 +60,7 @@ class WorkerSlot:
     def not_started(self, error: OSError, now: float) -> None:
         """It could not even be started."""
         self._restart_at = now + self._backoff.failed(now)
-        _log.error("encoder %d cannot be started: %s", self.number, error)
+        _log.error("encoder %d cannot be started: %s", self.number, error, extra=self._job)
 
     def ended(self, how: str, now: float, *, own: bool) -> None:
         """It has ended.
@@ -80,8 +82,10 @@ class WorkerSlot:
                 self.number,
                 self._start_failures,
                 how,
+                extra=self._job,
             )
             return
         wait = self._backoff.failed(now)
         self._restart_at = now + wait
-        _log.warning("encoder %d has ended by %s; it is restarted in %.1f s", self.number, how, wait)
+        sentence = "encoder %d has ended by %s; it is restarted in %.1f s"
+        _log.warning(sentence, self.number, how, wait, extra=self._job)

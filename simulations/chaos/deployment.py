@@ -296,6 +296,7 @@ def _fog_settings(links: Links, port: int, options: Options) -> dict[str, Any]:
         "wire": QUICK_WIRE,
         "children": QUICK_CHILDREN,
         "allow_check_s": 0.5,
+        "monitoring": {"port": None},
         "status_s": 0.1,
         "retry_full_s": 0.2,
         "drain_s": 10.0,
@@ -318,6 +319,7 @@ def _edge_settings(folder: Path, address: str, fog_key: str, recording: Recordin
         "training": {"mode": "always", "min_new_frames": 15, "module": stand_in_trainer.MODULE},
         "wire": QUICK_WIRE,
         "children": QUICK_CHILDREN,
+        "monitoring": {"port": None},
         "status_s": 0.1,
         "drain_s": 10.0,
     }

@@ -124,8 +124,7 @@ def test_what_is_sent_again_and_refused_is_counted_by_its_kind(deployment, photo
     assert samples.get("residual_inr_fog_messages_refused_total") == 1
 
 
-def test_records_delivered_again_are_counted_as_such(deployment, tmp_path, photo):
-    """An edge that is killed before its position is confirmed gets nothing twice; gaps are told."""
+def test_records_that_retention_took_from_an_edge_are_counted(deployment, tmp_path, photo):
     fog = deployment.start_fog(
         storage={"retention": {"check_s": 0.05, "max_records": 5, "when_full": "drop_oldest"}}
     )
@@ -142,7 +141,7 @@ def test_records_delivered_again_are_counted_as_such(deployment, tmp_path, photo
 
 
 def test_health_fails_while_no_encoder_runs(deployment, tmp_path, photo):
-    fog = deployment.start_fog(children={"restart_first_s": 1.5, "restart_max_s": 1.5})
+    fog = deployment.start_fog(children={"restart_first_s": 1.5, "restart_max_s": 1.5}, log_format="json")
     status = fog.wait_for(lambda s: s["workers"][0]["state"] == "ready", "an encoder")
     assert wait_for_health(fog, 200)["failing"] == []
     os.kill(status["workers"][0]["pid"], signal.SIGKILL)
@@ -151,6 +150,9 @@ def test_health_fails_while_no_encoder_runs(deployment, tmp_path, photo):
     assert scrape(fog).get("residual_inr_fog_health_failing", check="encoder") == 1
     wait_for_health(fog, 200)
     assert scrape(fog).get("residual_inr_fog_encoder_crashes_total") == 1
+    assert [line["message"][:21] for line in log_of(fog) if line.get("job") == "encoder 0"] == [
+        "encoder 0 has ended by"[:21]
+    ]
 
 
 def test_health_fails_while_the_disk_is_full(deployment, tmp_path, photo):
