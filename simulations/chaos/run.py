@@ -51,13 +51,13 @@ class Sample:
     Attributes:
         at_s: Seconds after the edges had started.
         acknowledged: Frames that edges know to be acknowledged.
-        log_position: The fog's.
+        log_position: The fog's; None while it does not run.
         held: Position that each edge holds, by name.
     """
 
     at_s: float
     acknowledged: int
-    log_position: int
+    log_position: int | None
     held: dict[str, int]
 
 
@@ -139,10 +139,13 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
                 if not edge.ready():
                     raise DeploymentError(f"{edge.name} did not start: {edge.last_words}")
             result.seconds["start"] = time.monotonic() - begin
+            struck = time.monotonic()
             _disturb(plan, deployment, Injector(deployment, history, folder), result)
             begin = time.monotonic()
             if not result.problems:
-                missing = deployment.drained(options.drain_s, lambda: None)
+                missing = deployment.drained(
+                    options.drain_s, lambda: _sample(deployment, result, time.monotonic() - struck)
+                )
                 result.problems += [f"not everything was delivered: {missing}"] if missing else []
             result.seconds["drain"] = time.monotonic() - begin
             begin = time.monotonic()
@@ -184,6 +187,8 @@ def _disturb(plan: Plan, deployment: Deployment, injector: Injector, result: Res
 
 
 def _sample(deployment: Deployment, result: Result, at_s: float) -> None:
+    if result.samples and at_s - result.samples[-1].at_s < SAMPLE_S:
+        return
     fog = deployment.fog.status()
     edges = {edge.name: edge.status() for edge in deployment.edges}
     known = {name: status for name, status in edges.items() if status is not None}
@@ -191,7 +196,7 @@ def _sample(deployment: Deployment, result: Result, at_s: float) -> None:
         Sample(
             at_s,
             sum(int(status["outbox"]["acknowledged"]) for status in known.values()),
-            0 if fog is None else int(fog["log_position"]),
+            None if fog is None else int(fog["log_position"]),
             {name: int(status["log_position"]) for name, status in known.items()},
         )
     )

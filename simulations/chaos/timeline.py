@@ -21,10 +21,12 @@ def draw_timeline(result: Result, path: Path) -> None:
     )
     times = [sample.at_s for sample in result.samples]
     upper.step(times, [s.acknowledged for s in result.samples], where="post", label="frames acknowledged")
-    upper.step(times, [s.log_position for s in result.samples], where="post", label="the fog's log")
+    # A daemon that does not run has no position.
+    nowhere = float("nan")
+    log = [nowhere if s.log_position is None else s.log_position for s in result.samples]
+    upper.step(times, log, where="post", label="the fog's log")
     for name in sorted({name for sample in result.samples for name in sample.held}):
-        # An edge that does not run has no position.
-        held = [sample.held.get(name, float("nan")) for sample in result.samples]
+        held = [sample.held.get(name, nowhere) for sample in result.samples]
         upper.step(times, held, where="post", linestyle=":", label=f"{name} holds")
     upper.legend(fontsize=8)
     upper.set_ylabel("frames, records")
