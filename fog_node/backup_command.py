@@ -53,8 +53,14 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _backup(arguments: argparse.Namespace) -> int:
     from common.store.backup import back_up
+    from fog_node.last_backup import note_backup
 
-    return _copy(arguments, "backed up", back_up)
+    def copy(store: Path, backup: Path, shown: Progress) -> BackupSummary:
+        summary = back_up(store, backup, shown)
+        note_backup(store, summary.position, summary.bytes)
+        return summary
+
+    return _copy(arguments, "backed up", copy)
 
 
 def _restore(arguments: argparse.Namespace) -> int:

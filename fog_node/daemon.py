@@ -36,6 +36,7 @@ from common.wire.framing import encode
 from common.wire.messages import Chunk, Message, RecordMessage
 from common.wire.sockets import Reader, authenticating, fog_socket, port_of
 from fog_node.health import fog_findings
+from fog_node.last_backup import last_backup
 from fog_node.metrics import fog_families
 from fog_node.node import FogNode
 from fog_node.reception import Reception
@@ -244,6 +245,7 @@ class FogDaemon:
         status = {**self._last_status, "wire": self._reception.status()}
         status["log_position"] = self.node.last_position
         status |= node_status(self._folder, self._unwritable, self._monitor)
+        status["last_backup"] = last_backup(self._folder)
         head = {
             "role": "fog",
             "state": state,

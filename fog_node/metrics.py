@@ -50,6 +50,11 @@ def _frames(families: Families, status: Mapping[str, Any]) -> None:
     families.counter("encoded_jpeg_bytes", text, counters["jpeg_bytes"])
     text = "Bytes of their packets."
     families.counter("encoded_packet_bytes", text, counters["packet_bytes"])
+    if status["last_backup"] is not None:
+        text = "When the store was last backed up, seconds since 1970."
+        families.gauge("last_backup_timestamp_seconds", text, status["last_backup"]["time"])
+        text = "Newest position of the log in that backup."
+        families.gauge("last_backup_position", text, status["last_backup"]["position"])
     families.gauge("log_packets", "Packets in the log, of earlier runs too.", encoded["packets"])
     families.gauge("log_tombstones", "Tombstones in the log, of earlier runs too.", encoded["tombstones"])
 

@@ -52,8 +52,16 @@ def _log(status: Mapping[str, Any]) -> Section:
             ("encoded", f"{count(encoded['packets'])} packets, {count(encoded['tombstones'])} tombstones"),
             ("waiting", pending),
             *store_facts(status),
+            ("last backup", _backup(status)),
         ),
     )
+
+
+def _backup(status: Mapping[str, Any]) -> str:
+    backup = status["last_backup"]
+    if backup is None:
+        return "-"
+    return f"{duration(status['time'] - backup['time'])} ago, up to position {count(backup['position'])}"
 
 
 def _encoding(status: Mapping[str, Any]) -> Section:

@@ -101,7 +101,9 @@ def _console() -> Console:
 def _drawn(status: dict[str, Any], view: StatusView) -> RenderableType:
     """The status as people see it; figure by figure when it was written by another version."""
     try:
-        return render(status.get("health") or {}, view(status))
+        # How a node was that has ended is no health.
+        health = status.get("health") if status["alive"] else None
+        return render(health or {}, view(status))
     except (KeyError, TypeError, AttributeError):
         from rich.text import Text
 

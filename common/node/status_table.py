@@ -123,11 +123,13 @@ def head_section(status: Mapping[str, Any]) -> Section:
     health = status.get("health") or {}
     process = status.get("process") or {}
     state = status["state"] if status["alive"] else f"not running (last seen {status['state']})"
+    if status["alive"]:
+        state += ", healthy" if health.get("healthy") else ", NOT HEALTHY"
     monitoring = status.get("monitoring") or {}
     return Section(
         f"{status['role']} node {status['version']}",
         (
-            ("state", f"{state}, {'healthy' if health.get('healthy') else 'NOT HEALTHY'}"),
+            ("state", state),
             ("key", str(status["key"])),
             ("up for", duration(status["uptime_s"])),
             (

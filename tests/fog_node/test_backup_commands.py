@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.node_processes import Deployment, write_frames
+from tests.scrape import scrape
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_a_fog_is_backed_up_as_it_runs_lost_and_restored(deployment, tmp_path, p
     summary = json.loads(answer.stdout)
     assert summary["records"] >= 8
     assert summary["damaged"] == []
+    noted = fog.wait_for(lambda s: s["last_backup"] is not None, "the note of the backup")["last_backup"]
+    assert (noted["position"], noted["bytes"]) == (summary["position"], summary["bytes"])
+    assert scrape(fog).get("residual_inr_fog_last_backup_timestamp_seconds") == noted["time"]
     edge.wait_for(lambda s: s["inbox"]["packet"] == 30, "all packets")
     assert fog.status()["quarantine"]["items"] == 0
     refused = command("restore", fog, tmp_path / "backup")
