@@ -17,6 +17,7 @@ from typing import IO
 from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.store.blobs import durable_folder
 from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
+from common.store.schema_check import altered_table
 from common.store.settings import StoreSettings
 
 __all__ = ["DATABASE_NAME", "Database", "lock_folder", "store_error"]
@@ -151,6 +152,10 @@ class Database:
                     f"BEGIN IMMEDIATE; {steps} PRAGMA application_id = {APPLICATION_IDS[self.role]}; "
                     f"PRAGMA user_version = {newest}; COMMIT;"
                 )
+            altered = altered_table(connection, self.role)
+            if altered is not None:
+                problem = f"the definition of its table {altered} is not as it was written"
+                raise StoreCorruptError(damaged_sentence(self.folder, problem))
 
     def _check(self, connection: sqlite3.Connection) -> None:
         """Look at every page of a database that is not too large for that; make damaged indexes anew."""

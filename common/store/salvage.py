@@ -137,7 +137,8 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> list[str]:
         count = len(table.columns.split(", "))
         columns = [*table.columns.split(", "), "checksum", table.content]
         columns += [name for name in wanted if name not in (*columns, table.key)]
-        fields = ", ".join(["rowid", *columns])
+        # Of a damaged definition the key may be no other name of the rowid any more.
+        fields = ", ".join(["rowid", *("rowid" if name == table.key else name for name in columns)])
         bad = 0
         for row in _rows(source, table.name, fields):
             values = dict(zip(columns, row[1:], strict=True))
