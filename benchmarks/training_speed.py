@@ -68,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="counted of each training")
+    parser.add_argument(
+        "--decode-ahead",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="decode the next batch beside the step (on a CPU)",
+    )
     parser.add_argument("--workers", type=int, default=2, help="loader workers of the peer")
     parser.add_argument("--model", default="yolov8n.yaml")
     parser.add_argument("--device", default="auto")
@@ -107,7 +113,10 @@ def _run(arguments: argparse.Namespace) -> int:
         "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "frames": count,
-        **{k: getattr(arguments, k) for k in ("batch", "rounds", "epochs", "workers", "threads", "model")},
+        **{
+            k: getattr(arguments, k)
+            for k in ("batch", "rounds", "epochs", "workers", "threads", "model", "decode_ahead")
+        },
         "target": TARGET if device.type == "cuda" else None,
     }
     if arguments.out is not None:
@@ -133,6 +142,7 @@ def _settings(
         epochs=1 + arguments.epochs,
         device=arguments.device,
         threads=arguments.threads,
+        decode_ahead=arguments.decode_ahead,
         memory_bytes=1 << 34,
         checkpoint_seconds=86_400,
     )

@@ -167,6 +167,8 @@ class _Run:
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
+            # Hooks change the store, which must not be read meanwhile; waiting for that is training time.
+            self._loader.settle()
             self._steps += 1
             self._curve.append(loss.detach().float())
             self._seconds += time.monotonic() - begin

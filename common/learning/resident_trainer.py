@@ -162,6 +162,8 @@ class ResidentTrainer(DetectionTrainer):
 
     def count_step(self) -> None:
         """Book a step: loss, hooks and the limits."""
+        # Hooks change the store, which must not be read meanwhile; waiting for that is training time.
+        self.train_loader.settle()
         self.steps += 1
         self.curve.append(torch.stack([v.detach().float().reshape(()) for v in self.loss_items.values()]))
         now = time.monotonic()

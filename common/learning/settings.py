@@ -159,6 +159,11 @@ class TrainingSettings(Settings):
         description="bytes of a GPU's memory in which pyramids and other rasters are decoded together, or a "
         "quarter of what is free there, if that is less; the pixels do not depend on it",
     )
+    decode_ahead: bool = Field(
+        True,
+        description="on a CPU, decode the next batch in a thread beside the present step; it takes "
+        "a core more than threads, and memory for one batch more",
+    )
     host_bytes: int = Field(
         1 << 28,
         ge=0,

@@ -43,7 +43,9 @@ class TrainingResult:
         losses: What they are called: box, class and distribution, or as Ultralytics calls them.
         interrupted: Stopped by ``should_stop``; the checkpoint is kept and the same training goes on from it.
         decode_frames_per_second: Frames decoded a second while training; None when nothing was decoded now.
-        training_frames_per_second: Frames trained on a second, decoding left out; None likewise.
+        training_frames_per_second: Frames trained on a second in the time that decoding leaves of a training:
+            both rates together say how long one takes, also where decoding runs beside the steps; None
+            likewise.
     """
 
     weights: DetectorWeights
@@ -64,6 +66,7 @@ def round_identity(settings: TrainingSettings, start: DetectorWeights) -> str:
             "device",
             "threads",
             "memory_bytes",
+            "decode_ahead",
             "nice",
             "yield_s",
             "check_frames",

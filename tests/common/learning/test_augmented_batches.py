@@ -279,6 +279,7 @@ def test_a_frame_that_was_evicted_is_replaced_in_a_mosaic():
     loader = ResidentLoader(EpochSampler(store, 4, 0), settings, settings.augmentation, last_mosaic=9)
     batches = iter(loader)
     next(batches)
+    loader.settle()
     store.budget_bytes = store.nbytes
     store.add([random_packet(100 + i) for i in range(6)])
     assert len(store) < store.end
