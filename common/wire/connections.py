@@ -173,7 +173,11 @@ def _peer(descriptor: int) -> Any:
 
 def _received(descriptor: int) -> int | None:
     """Bytes that a connection has received; None if it has gone or the kernel does not tell."""
-    handle = tcp.socket(tcp.AF_INET, tcp.SOCK_STREAM, fileno=descriptor)
+    try:
+        handle = tcp.socket(tcp.AF_INET, tcp.SOCK_STREAM, fileno=descriptor)
+    except OSError:
+        # ZeroMQ has closed it, and the event that tells so has not been looked at yet.
+        return None
     try:
         info = handle.getsockopt(tcp.IPPROTO_TCP, tcp.TCP_INFO, TCP_INFO_BYTES)
     except OSError:

@@ -1,5 +1,6 @@
 """Connections behind the fog's socket: what they hold unread, and the end of one of them."""
 
+import os
 import sys
 import time
 
@@ -92,6 +93,30 @@ def test_a_connection_is_known_by_the_key_of_its_messages(setting):
     assert parts == [b"one", bytes(1000)]
     assert connection.key == setting.allow.devices[0].key
     assert [entry.key for entry in setting.connections] == [connection.key]
+
+
+def test_a_connection_that_has_just_gone_holds_nothing(setting):
+    """ZeroMQ closes a connection in a thread of its own, at any moment before the event is looked at."""
+    edge = setting.edge()
+    edge.send_multipart([b"one", b""])
+    connection, _ = setting.take()
+    monitor = edge.get_monitor_socket()
+    edge.disable_monitor()
+    monitor.close(0)
+    edge.close(0)
+    setting.edges.clear()
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            os.fstat(connection.descriptor)
+        except OSError:
+            break
+        time.sleep(0.005)
+    else:
+        raise AssertionError("the connection was not closed")
+    assert len(setting.connections) == 1, "it was not looked"
+    assert setting.connections.overfull() == []
+    setting.connections.cut(connection)
 
 
 @linux
