@@ -145,6 +145,8 @@ def classify_packets(
     from common.learning.validation import ValidationSet
     from common.learning.weights import decode_weights, encode_weights
 
+    if len(settings.devices) > 1:
+        raise LearningError("a classifier trains on one device; give one to --device")
     device = resolve_device(settings.device)
     start = start_classifier(settings)
     store = ResidentStore(device, settings.memory_bytes, settings, "refuse", work_dir)

@@ -115,7 +115,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--memory", metavar="GB", type=float, default=4.0, help="device memory for the packets"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1"
+    )
     parser.add_argument("--threads", metavar="N", type=int, default=usable_cpus(), help="CPU threads")
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="of frame order, augmentation and first weights"
@@ -132,6 +134,7 @@ def train_on_packets(
     *,
     quiet: bool,
     keyframes: Mapping[bytes, Packet] | None = None,
+    files: Sequence[Path] = (),
 ) -> tuple[Report, bytes]:
     """Train on packets and evaluate on frames before and after.
 
@@ -142,6 +145,7 @@ def train_on_packets(
         work_dir: Folder for the checkpoint; a training that was killed goes on from it.
         quiet: No progress bar.
         keyframes: Packets to which others refer, by content hash.
+        files: Where the packets were read from: the processes of several devices read them again.
 
     Returns:
         The report, and the trained weights as safetensors bytes.
@@ -151,12 +155,13 @@ def train_on_packets(
     """
     from common.learning.detector import load_detector, resolve_device, start_weights
     from common.learning.hooks import TrainerHooks
+    from common.learning.parallel import train_parallel
     from common.learning.resident import ResidentStore
     from common.learning.trainer import train
     from common.learning.validation import ValidationSet, evaluate
     from common.learning.weights import decode_weights, encode_weights
 
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.devices[0])
     validation = ValidationSet(frames, settings)
     store = ResidentStore(device, settings.memory_bytes, settings, "refuse", work_dir)
     resident = fill_store(store, packets, keyframes, quiet=quiet)
@@ -183,7 +188,11 @@ def train_on_packets(
                 (now,) = evaluate([detector], validation, settings, device)
                 points.append((epoch * -(-len(store) // settings.batch), now.map50, now.map50_95))
 
-        result = train(store, settings, start, work_dir, TrainerHooks(on_step=on_step, on_epoch=on_epoch))
+        hooks = TrainerHooks(on_step=on_step, on_epoch=on_epoch)
+        if len(settings.devices) > 1:
+            result = train_parallel(settings, start, work_dir, hooks, packets=files)
+        else:
+            result = train(store, settings, start, work_dir, hooks)
     data = encode_weights(result.weights, half=settings.half_weights)
     # Evaluate what is written: the weights as they are in the file.
     (after,) = evaluate([load_detector(decode_weights(data))], validation, settings, device)
@@ -205,7 +214,7 @@ def _detect(arguments: argparse.Namespace) -> int:
     from edge_node.packet_files import find_packets, keyframes_beside
     from edge_node.training_plot import plot_training
 
-    find_packets(arguments.path)
+    files = find_packets(arguments.path)
     out = make_folder(arguments.out)
     packets = read_packets(arguments.path, quiet=arguments.json)
     settings = training_settings(arguments, packets)
@@ -213,7 +222,7 @@ def _detect(arguments: argparse.Namespace) -> int:
     work_dir = out / "checkpoint"
     keyframes = keyframes_beside(arguments.path)
     report, weights = train_on_packets(
-        packets, frames, settings, work_dir, quiet=arguments.json, keyframes=keyframes
+        packets, frames, settings, work_dir, quiet=arguments.json, keyframes=keyframes, files=files
     )
     write_durably(out / "weights.safetensors", weights)
     answer = report.to_json()

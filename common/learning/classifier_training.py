@@ -27,7 +27,7 @@ from common.learning.resident import ResidentStore
 from common.learning.resident_loader import ResidentLoader
 from common.learning.sampler import EpochSampler
 from common.learning.settings import TrainingSettings
-from common.learning.trainer import TrainingResult, round_identity
+from common.learning.trainer import TrainingResult, round_identity, set_momentum
 from common.learning.views import View
 from common.learning.weights import DetectorWeights
 
@@ -106,9 +106,7 @@ class _Run:
         self._store, self._settings, self._hooks = store, settings, hooks
         self._path, self._round_id = path, round_id
         self._model: Classifier = load_classifier(start).to(store.device)
-        for module in self._model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = settings.batchnorm_momentum
+        set_momentum(self._model, settings)
         sampler = EpochSampler(store, settings.batch, settings.seed, settings.replay_share)
         augmentation = settings.augmentation.model_copy(update={"mosaic": 0.0})
         self._loader = ResidentLoader(sampler, settings, augmentation, decode_classified, settings.epochs)

@@ -17,6 +17,7 @@ from common.learning.detector import load_detector, resolve_device, start_weight
 from common.learning.gate import GateDecision, decide
 from common.learning.hooks import TrainerHooks
 from common.learning.offers import KnownLabels
+from common.learning.parallel import train_parallel
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import TrainingResult, discard_checkpoint, train
@@ -59,13 +60,17 @@ class NodeTrainer:
         view: The node's store.
         work_dir: Folder for checkpoints and weights.
         settings: The node's.
+        store: The folder of the store, which several processes open; only needed for several devices.
     """
 
-    def __init__(self, view: TrainingView, work_dir: Path, settings: TrainingSettings) -> None:
+    def __init__(
+        self, view: TrainingView, work_dir: Path, settings: TrainingSettings, store: Path | None = None
+    ) -> None:
         prepare_yolo(settings.threads)
         work_dir.mkdir(parents=True, exist_ok=True)
         self.settings = settings
-        self.device = resolve_device(settings.device)
+        self.device = resolve_device(settings.devices[0])
+        self._store_path = store
         self.store = ResidentStore(self.device, settings.memory_bytes, settings, settings.when_full, work_dir)
         self.position = 0
         self.left_out = 0
@@ -76,7 +81,12 @@ class NodeTrainer:
         self._expected: DetectorWeights | None = None
         self._named: set[str] = set()
 
-    def catch_up(self, limit: int | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
+    def catch_up(
+        self,
+        limit: int | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        until: int | None = None,
+    ) -> int:
         """Take over at most ``limit`` packets that the store has since got; returns how many there were.
 
         A packet that cannot be used is left out with a line on stderr: training goes on without it.
@@ -84,11 +94,13 @@ class NodeTrainer:
         Args:
             limit: None: all of them.
             should_stop: Asked every few packets, since thousands of pyramids take minutes.
+            until: Last position taken over; None: no such limit.
         """
         taken = 0
         while (limit is None or taken < limit) and not should_stop():
             count = PACKETS_AT_A_TIME if limit is None else min(limit - taken, PACKETS_AT_A_TIME)
             found = self._view.packets_after(self.position, count)
+            found = [item for item in found if until is None or item[0] <= until]
             if not found:
                 self._follow_corrections()
                 break
@@ -185,7 +197,12 @@ class NodeTrainer:
         """
         start = self._read(current) if current else start_weights(self.settings, _tell)
         position, end = self.position, self.store.end
-        result = train(self.store, self.settings, start, self._work_dir, hooks)
+        if len(self.settings.devices) > 1:
+            result = train_parallel(
+                self.settings, start, self._work_dir, hooks, store=self._store_path, position=position
+            )
+        else:
+            result = train(self.store, self.settings, start, self._work_dir, hooks)
         if result.interrupted:
             return None
         self.store.new_from, self._round_position = end, position

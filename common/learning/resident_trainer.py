@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ class ResidentTrainer(DetectionTrainer):
     loss_items: Any
     loss_names: Any
     train_loader: Any
+    device_override: Mapping[str, str] = MappingProxyType({})
+    """The device as Ultralytics names it, when that is not the store's."""
 
     def __init__(
         self,
@@ -82,7 +85,8 @@ class ResidentTrainer(DetectionTrainer):
         if settings.max_steps is not None:
             epochs = min(epochs, math.ceil(settings.max_steps / per_epoch))
         self.planned_steps = min(epochs * per_epoch, settings.max_steps or epochs * per_epoch)
-        super().__init__(overrides=_overrides(settings, store.device, work_dir, epochs))
+        overrides = _overrides(settings, store.device, work_dir, epochs)
+        super().__init__(overrides=overrides | dict(self.device_override))
         self.model = detector
         self.add_callback("on_train_start", _before_training)
         self.add_callback("on_train_epoch_start", _before_epoch)

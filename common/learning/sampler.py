@@ -69,6 +69,9 @@ class EpochSampler:
             return len(old)
         return min(len(old), math.ceil(len(new) * self.replay_share / (1 - self.replay_share)))
 
+    def set_epoch(self, epoch: int) -> None:
+        """Asked of samplers in distributed training; epochs are numbered by whoever iterates."""
+
     def resident(self, frames: Tensor) -> Tensor:
         """Which (N,) bool of the frames (N,) int64 have not been evicted."""
         return self.store.resident(frames)

@@ -124,7 +124,10 @@ class TrainingSettings(Settings):
         1, ge=1, le=4, description="each training pixel is the mean of this many decoded pixels squared"
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where to train: auto, cpu, cuda or cuda:N"
+        "auto",
+        pattern=r"^(auto|cpu(:[2-9])?|cuda(:\d+(,\d+)*)?)$",
+        description="where to train: auto, cpu, cuda, cuda:N, or several GPUs as cuda:0,1 or a list of "
+        "numbers; cpu:N: N processes, to try that out",
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of the training process")
     nice: int = Field(
@@ -224,14 +227,31 @@ class TrainingSettings(Settings):
             raise ValueError("'flip' is now 'fliplr' in the section 'augmentation'; move it there")
         return values
 
+    @pydantic.field_validator("device", mode="before")
+    @classmethod
+    def _numbers_are_gpus(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and value and all(type(n) is int and n >= 0 for n in value):
+            return f"cuda:{','.join(map(str, value))}"
+        return value
+
     @pydantic.model_validator(mode="after")
     def _classes_are_consistent(self) -> Self:
+        if self.device.startswith("cuda") and len(set(self.devices)) != len(self.devices):
+            raise ValueError(f"device names a GPU twice: {self.device}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes lists a name twice")
         for source, target in self.class_map.items():
             if target not in self.classes:
                 raise ValueError(f"class_map sends {source!r} to {target!r}, which is not in classes")
         return self
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device of each training process; one, unless ``device`` names several."""
+        kind, _, places = self.device.partition(":")
+        if kind == "cpu":
+            return ("cpu",) * int(places or 1)
+        return tuple(f"{kind}:{place}" for place in places.split(",")) if places else (kind,)
 
     def class_index(self, name: str) -> int | None:
         """Index of a label's class in ``classes``; None for a name that is neither listed nor mapped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     # Importing it imports Ultralytics, which must be prepared first.
     from common.learning.resident_trainer import ResidentTrainer
 
-__all__ = ["TrainingResult", "discard_checkpoint", "round_identity", "train"]
+__all__ = [
+    "TrainingResult",
+    "discard_checkpoint",
+    "loss_labels",
+    "round_identity",
+    "set_momentum",
+    "train",
+]
 
 _LOSSES = {"box_loss": "box", "cls_loss": "class", "dfl_loss": "distribution"}
 """What Ultralytics' loss items are called here."""
@@ -131,9 +139,7 @@ def train(
     round_id = round_identity(settings, start)
     point = read_checkpoint(work_dir / CHECKPOINT, round_id)
     detector = load_detector(start)
-    for module in detector.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = settings.batchnorm_momentum
+    set_momentum(detector, settings)
     try:
         trainer = ResidentTrainer(
             detector,
@@ -158,7 +164,7 @@ def train(
         raise LearningError(
             f"the training does not fit into the memory of {store.device}: lower batch, imgsz or memory_bytes"
         ) from error
-    losses = tuple(_LOSSES.get(name, name) for name in trainer.loss_names or _LOSSES)
+    losses = loss_labels(trainer.loss_names)
     curve = torch.stack(trainer.curve).float().cpu() if trainer.curve else torch.empty(0, len(losses))
     weights = snapshot(detector, start.model, settings.classes, settings.imgsz)
     return TrainingResult(
@@ -171,6 +177,18 @@ def train(
         trainer.interrupted,
         *_speeds(trainer, point),
     )
+
+
+def loss_labels(names: Sequence[str]) -> tuple[str, ...]:
+    """What Ultralytics' loss items are called here; of an earlier version's checkpoint there are none."""
+    return tuple(_LOSSES.get(name, name) for name in names or _LOSSES)
+
+
+def set_momentum(model: torch.nn.Module, settings: TrainingSettings) -> None:
+    """Give batch normalization the momentum of the settings."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = settings.batchnorm_momentum
 
 
 def _speeds(trainer: ResidentTrainer, point: Checkpoint | None) -> tuple[float | None, float | None]:

@@ -150,7 +150,7 @@ def _open(start: LearningMessage) -> NodeTrainer:
         raise MessageError(f"the first message to a trainer is 'start', not {start.kind!r}")
     settings = TrainingSettings.model_validate(start.settings)
     os.nice(settings.nice)
-    return NodeTrainer(open_training_view(start.store), Path(start.work_dir), settings)
+    return NodeTrainer(open_training_view(start.store), Path(start.work_dir), settings, Path(start.store))
 
 
 def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) -> None:
