@@ -31,7 +31,7 @@ from common.learning.trainer import TrainingResult, round_identity, set_momentum
 from common.learning.views import View
 from common.learning.weights import DetectorWeights
 
-__all__ = ["decode_classified", "train_classifier"]
+__all__ = ["decode_classified", "optimizer_of", "train_classifier"]
 
 MOMENTUM = 0.9
 """Of SGD, and beta1 of AdamW, as for detectors."""
@@ -110,7 +110,7 @@ class _Run:
         sampler = EpochSampler(store, settings.batch, settings.seed, settings.replay_share)
         augmentation = settings.augmentation.model_copy(update={"mosaic": 0.0})
         self._loader = ResidentLoader(sampler, settings, augmentation, decode_classified, settings.epochs)
-        self._optimizer = _optimizer(self._model, settings)
+        self._optimizer = optimizer_of(self._model, settings)
         self._curve: list[Tensor] = []
         self._steps, self._epoch, self._seconds = 0, 0, 0.0
         self._interrupted = False
@@ -226,8 +226,8 @@ class _Run:
         self._last_checkpoint = time.monotonic()
 
 
-def _optimizer(model: Classifier, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Weight decay for weights only, not for biases and the scales of batch normalization."""
+def optimizer_of(model: Classifier, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer of the settings, with weight decay for weights only, not for biases or scales."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
