@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,12 +136,8 @@ def test_a_key_depends_on_pixels_boxes_settings_and_sources_but_not_on_the_name(
     assert all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
     renamed = first.__class__("elsewhere/9.png", first.frame)
     assert plan_key(plan, Job(renamed, "avif", TARGETS[0])) in keys
-    moved = first.__class__(first.path, second.frame.__class__(**{**as_dict(first.frame), "boxes": ()}))
+    moved = first.__class__(first.path, replace(first.frame, boxes=()))
     assert plan_key(plan, Job(moved, "avif", TARGETS[0])) not in keys
-
-
-def as_dict(frame):
-    return {name: getattr(frame, name) for name in frame.__slots__}
 
 
 def test_a_peer_is_measured_once_for_all_targets_and_settings(frames_csv, tmp_path):
@@ -244,9 +241,7 @@ def test_a_stopped_run_finds_what_it_had_done(frames_csv, tmp_path, monkeypatch)
 
 def test_a_frame_that_cannot_be_encoded_is_reported_and_the_others_go_on(frames_csv, tmp_path):
     frames = read_frames(frames_csv)
-    broken = frames[0].__class__(
-        "a/img/9.png", frames[0].frame.__class__(**{**as_dict(frames[0].frame), "image": b"no image"})
-    )
+    broken = frames[0].__class__("a/img/9.png", replace(frames[0].frame, image=b"no image"))
     plan = Plan(Cache(tmp_path))
     value = measure(plan, Job(broken, "jpeg", EASY))
     assert "no readable image" in value["failure"]
