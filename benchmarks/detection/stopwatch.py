@@ -21,10 +21,12 @@ class Epoch:
         total: All of it.
         waiting: Until a batch was there, all batches together.
         network: The rest: forward, loss, backward, optimizer, averaged weights.
+        processor: Processor time of this process, all threads.
     """
 
     total: float
     waiting: float
+    processor: float = 0.0
 
     @property
     def network(self) -> float:
@@ -46,7 +48,7 @@ class Stopwatch:
     def __init__(self, trainer: Any, device: torch.device) -> None:
         self.epochs: list[Epoch] = []
         self._device = device
-        self._begin = self._asked = self._waiting = 0.0
+        self._begin = self._asked = self._waiting = self._processor = 0.0
         for event in ("on_train_epoch_start", "on_train_batch_start", "on_train_batch_end"):
             trainer.add_callback(event, getattr(self, event[3:]))
         trainer.add_callback("on_train_epoch_end", self.train_epoch_end)
@@ -55,6 +57,7 @@ class Stopwatch:
         """An epoch begins."""
         wait(self._device)
         self._begin = self._asked = time.perf_counter()
+        self._processor = time.process_time()
         self._waiting = 0.0
 
     def train_batch_start(self, trainer: object) -> None:
@@ -68,4 +71,5 @@ class Stopwatch:
     def train_epoch_end(self, trainer: object) -> None:
         """An epoch is over."""
         wait(self._device)
-        self.epochs.append(Epoch(time.perf_counter() - self._begin, self._waiting))
+        total, processor = time.perf_counter() - self._begin, time.process_time() - self._processor
+        self.epochs.append(Epoch(total, self._waiting, processor))
