@@ -274,21 +274,21 @@ def _text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['frames']} frames, batch {report['batch']}, {report['device']}, "
         f"{report['threads']} threads, {report['workers']} loader workers, {report['rounds']} rounds",
-        f"{'':14s}{'':>6s}{'ratio':>7s}  {'95 %':^12s}{'ratio':>7s}  {'s an epoch':^15s}  {'ours: share of':^28s}  peer:",
-        f"{'':14s}{'':>6s}{'':>7s}  {'':12s}{'CPU s':>7s}  {'ours':>7s}{'peer':>8s}  {'decode':>8s}{'augment':>9s}"
-        f"{'network':>9s}    {'waits':>6s}{'workers':>9s}",
+        f"{'':20s}{'ratio':>7s}  {'95 %':^12s}{'by CPU s':>9s}  {'s an epoch':>15s}  ours: share of"
+        f"{'peer:':>22s}",
+        f"{'':50s}  {'ours':>7s}{'peer':>8s}{'decode':>9s}{'augment':>9s}{'network':>9s}"
+        f"{'waits':>9s}{'workers':>9s}",
     ]
     for row in report["rows"]:
         ours, peer = row["ours"], row["peer"]
         interval = "-" if row["low"] is None else f"[{row['low']:.2f}, {row['high']:.2f}]"
         workers = peer["workers_reading_s"] + peer["workers_augmentation_s"]
-        shares = "".join(
-            f"{ours[name] / ours['epoch_s']:9.0%}" for name in ("decoding_s", "augmentation_s", "network_s")
-        )
+        shares = [ours[name] / ours["epoch_s"] for name in ("decoding_s", "augmentation_s", "network_s")]
+        shares += [peer["waiting_s"] / peer["epoch_s"], workers / peer["epoch_s"]]
         lines.append(
-            f"{row['profile']:14s}{row['imgsz']:6d}{row['ratio']:7.2f}  {interval:^12s}{row['processor_ratio']:7.2f}  "
-            f"{ours['epoch_s']:7.2f}{peer['epoch_s']:8.2f}  {shares[1:]}    "
-            f"{peer['waiting_s'] / peer['epoch_s']:6.0%}{workers / peer['epoch_s']:9.0%}"
+            f"{row['profile']:14s}{row['imgsz']:6d}{row['ratio']:7.2f}  {interval:^12s}"
+            f"{row['processor_ratio']:9.2f}  {ours['epoch_s']:7.2f}{peer['epoch_s']:8.2f}"
+            + "".join(f"{share:9.0%}" for share in shares)
         )
     return "\n".join(lines) + "\n"
 
