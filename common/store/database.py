@@ -169,7 +169,13 @@ class Database:
         try:
             connection.execute("REINDEX")
         except sqlite3.IntegrityError as error:
-            raise StoreCorruptError(damaged_sentence(self.folder, str(error))) from error
+            # A damaged row passes for another: it goes into quarantine when it is read.
+            _log.error(
+                "an index of store %s cannot be made anew before a damaged row is put away (%s)",
+                self.folder,
+                error,
+            )
+            return
         _log.error("an index of store %s was damaged (%s); all were made anew", self.folder, problem)
         if problem := _problem(connection, "integrity_check"):
             raise StoreCorruptError(damaged_sentence(self.folder, problem))
