@@ -87,7 +87,13 @@ class FogNode:
         self._send = send
         self._writes = Jobs("store-writer", mailbox)
         self._reads = Jobs("store-reader", mailbox)
-        self._upkeep = Upkeep(store, self._writes, every_s=settings.storage.retention.check_s)
+        self._upkeep = Upkeep(
+            store,
+            self._writes,
+            every_s=settings.storage.retention.check_s,
+            # Labels of packets that stay may have moved to the log's end.
+            on_dropped=lambda: self._reads.run(lambda: store.last_position, self._grew, lambda _: None),
+        )
         self.last_position = store.last_position
         self._log_id = store.log_id
         self._figures = Figures()

@@ -52,15 +52,23 @@ class Upkeep:
         jobs: Runs the batches.
         every_s: Seconds between two looks.
         clock: Present time, seconds since 1970.
+        on_dropped: Called in the I/O thread after a batch that dropped something.
     """
 
     def __init__(
-        self, store: Retaining, jobs: Jobs, *, every_s: float, clock: Callable[[], float] = time.time
+        self,
+        store: Retaining,
+        jobs: Jobs,
+        *,
+        every_s: float,
+        clock: Callable[[], float] = time.time,
+        on_dropped: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._jobs = jobs
         self._every_s = every_s
         self._clock = clock
+        self._on_dropped = on_dropped
         self._due = 0.0
         self._running = False
         self._dropped = Retained()
@@ -104,6 +112,8 @@ class Upkeep:
             before.record_bytes + dropped.record_bytes,
             before.originals + dropped.originals,
         )
+        if dropped.records:
+            self._on_dropped()
         now = time.monotonic()
         if self._dropped != self._logged and now >= self._log_at:
             _log.info(

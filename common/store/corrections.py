@@ -28,6 +28,7 @@ __all__ = [
     "corrected_frame",
     "correction_meta",
     "correction_of",
+    "frame_of_labels",
     "label_facts",
     "record_numbers",
     "trainable_change",
@@ -117,6 +118,11 @@ def record_numbers(frame: int) -> tuple[int, int]:
     if frame > LAST_FRAME:
         return 1, 0
     return frame * (LAST_REVISION + 1) + 1, frame * (LAST_REVISION + 1) + LAST_REVISION
+
+
+def frame_of_labels(record: FrameIdentity) -> FrameIdentity:
+    """The frame whose labels a record of this identity corrects."""
+    return FrameIdentity(record.device, record.epoch, record.number // (LAST_REVISION + 1))
 
 
 def correction_meta(correction: Correction, *, was_labelled: bool, validation: bool) -> dict[str, Any]:

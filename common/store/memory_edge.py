@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import secrets
-import tempfile
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
-from pathlib import Path
 
-from common.errors import StoreError, StoreFullError
-from common.frame import Frame, FrameIdentity, content_digest, in_validation_block
+from common.errors import StoreError
+from common.frame import Frame
 from common.store.contract import Closable, TrainingView
 from common.store.memory_corrections import MemoryEdgeCorrections
+from common.store.memory_inbox import MemoryInbox
+from common.store.memory_outbox import MemoryOutbox
 from common.store.memory_view import MemoryTrainingView
-from common.store.quarantine import QuarantineState
-from common.store.records import NO_LOG, ApplyResult, Keyframe, Original, OutboxState, Record, RecordKind
-from common.store.retention import Entry, Retained, Retention, Usage
-from common.store.rows import json_text, keyframe_of, marked, signed, source_frame
+from common.store.records import Record
 from common.store.settings import EdgeStoreSettings
 
 __all__ = ["MemoryEdgeStore"]
 
 
-@dataclasses.dataclass(slots=True)
-class _Recorded:
-    frame: Frame
-    size: int
-    digest: bytes
-    state: str = "waiting"
-    reason: str = ""
-    expires: float | None = None
-
-    @property
-    def kept(self) -> bool:
-        return bool(self.frame.image)
-
-    @property
-    def held_out(self) -> bool:
-        return self.frame.validation and self.frame.labelled
-
-
-class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
+class MemoryEdgeStore(MemoryOutbox, MemoryInbox, MemoryEdgeCorrections, Closable):
     """:class:`common.store.contract.EdgeStore` without a disk.
 
     Args:
@@ -54,26 +27,11 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
     """
 
     def __init__(self, device: str, settings: EdgeStoreSettings | None = None) -> None:
-        self._device = device
-        self._settings = settings or EdgeStoreSettings()
+        settings = settings or EdgeStoreSettings()
         self._lock = threading.RLock()
-        self._epoch = secrets.randbits(64)
-        self._keys: dict[str, int] = {}
-        self._outbox: list[_Recorded] = []
-        self._inbox: dict[int, Record] = {}
-        self._times: dict[int, float] = {}
-        self._newest = self._floor = 0
-        self._counts: Counter[RecordKind] = Counter()
-        self.retention = Retention(self._settings.retention, "inbox")
-        self._waiting: list[Record] = []
-        self._keyframes: dict[bytes, bytes] = {}
-        self._index: dict[tuple[FrameIdentity, RecordKind], tuple[bytes, int]] = {}
-        self._blobs: dict[bytes, bytes] = {}
-        self._fetched: dict[bytes, bytes] = {}
-        self._log_id: int | None = None
-        self._positions: dict[int, int] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="residual-inr-incoming-")
         self._closed = False
+        MemoryOutbox.__init__(self, device, settings)
+        MemoryInbox.__init__(self, settings)
         MemoryEdgeCorrections.__init__(self)
 
     def close(self) -> None:
@@ -86,357 +44,6 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
             raise StoreError("the store in memory is closed")
         return self._lock
 
-    @property
-    def epoch(self) -> int:
-        """Random number of this installation."""
-        return self._epoch
-
-    # Outbox
-
-    def recorded(self, source_key: str) -> int | None:
-        """The number given to this source key."""
-        with self._open():
-            return self._keys.get(source_key)
-
-    def record_frame(
-        self,
-        source_key: str,
-        frame: Frame,
-        mark: Callable[[int], bool] = in_validation_block,
-        expires: float | None = None,
-    ) -> int:
-        """Give a frame the next number and keep it until the fog has it."""
-        size = len(frame.image)
-        with self._open():
-            if source_key in self._keys:
-                return self._keys[source_key]
-            state = self.outbox_state()
-            if state.waiting and (
-                state.waiting >= self._settings.max_outbox_frames
-                or state.waiting_bytes + size > self._settings.max_outbox_bytes
-            ):
-                raise StoreFullError(
-                    f"the outbox holds {state.waiting} frames ({state.waiting_bytes} bytes) that the fog "
-                    f"has not taken yet; wait, or raise max_outbox_frames and max_outbox_bytes"
-                )
-            number = len(self._outbox)
-            identity = FrameIdentity(self._device, self._epoch, number)
-            stored = dataclasses.replace(marked(frame, mark(number)), identity=identity)
-            self._outbox.append(_Recorded(stored, size, stored.digest, expires=expires))
-            self._keys[source_key] = number
-            return number
-
-    def _recorded_frame(self, source_key: str) -> tuple[Frame, str] | None:
-        number = self._keys.get(source_key)
-        return None if number is None else (self._outbox[number].frame, self._outbox[number].state)
-
-    def _state(self, number: int) -> str:
-        return self._outbox[number].state
-
-    def unacknowledged(self, limit: int, max_bytes: int, without: Collection[int] = ()) -> list[Frame]:
-        """Frames the fog may not have, by priority and number."""
-        frames: list[Frame] = []
-        total = 0
-        with self._open():
-            waiting = [
-                item
-                for number, item in enumerate(self._outbox)
-                if item.state == "waiting" and number not in without
-            ]
-            for item in sorted(waiting, key=lambda item: -item.frame.priority):
-                if len(frames) >= limit or (frames and total + item.size > max_bytes):
-                    break
-                frames.append(item.frame)
-                total += item.size
-        return frames
-
-    def expire(self, now: float, without: Collection[int] = ()) -> int:
-        """Drop waiting frames that have outlived their time."""
-        with self._open():
-            old = [
-                number
-                for number, item in enumerate(self._outbox)
-                if item.state == "waiting" and item.expires is not None and item.expires <= now
-            ]
-            gone = [number for number in old if number not in without]
-            for number in gone:
-                self._settle(number, "expired", "")
-            return len(gone)
-
-    def acknowledge(self, numbers: Iterable[int]) -> None:
-        """The fog has these."""
-        with self._open():
-            for number in numbers:
-                self._settle(number, "acknowledged", "")
-
-    def refuse(self, number: int, reason: str) -> None:
-        """The fog refuses this frame for good."""
-        with self._open():
-            self._settle(number, "refused", reason)
-
-    def _settle(self, number: int, state: str, reason: str) -> None:
-        if not 0 <= number < len(self._outbox) or self._outbox[number].state != "waiting":
-            return
-        item = self._outbox[number]
-        item.state, item.reason = state, reason
-        if state != "acknowledged" or not item.held_out:
-            item.frame = dataclasses.replace(item.frame, image=b"")
-
-    def refused(self) -> list[tuple[int, str]]:
-        """(number, reason) of every refused frame."""
-        with self._open():
-            items = enumerate(self._outbox)
-            return [(number, item.reason) for number, item in items if item.state == "refused"]
-
-    def outbox_state(self) -> OutboxState:
-        """How full the outbox is."""
-        with self._open():
-            waiting = [item.size for item in self._outbox if item.state == "waiting"]
-            return OutboxState(
-                recorded=len(self._outbox),
-                waiting=len(waiting),
-                waiting_bytes=sum(waiting),
-                acknowledged=sum(item.state == "acknowledged" for item in self._outbox),
-                refused=sum(item.state == "refused" for item in self._outbox),
-                expired=sum(item.state == "expired" for item in self._outbox),
-            )
-
-    # Inbox
-
-    @property
-    def log_id(self) -> int | None:
-        """Id of the log that was followed last."""
-        return self._log_id
-
-    @property
-    def position(self) -> int:
-        """Position reached in the log that was followed last."""
-        return self._positions.get(self._log_id or NO_LOG, 0)
-
-    @property
-    def positions(self) -> Mapping[int, int]:
-        """Position reached in each log, by its id."""
-        return dict(self._positions)
-
-    @property
-    def inbox_position(self) -> int:
-        """Newest position of this edge's own sequence."""
-        return self._newest
-
-    def follow(self, log_id: int) -> int:
-        """Follow this log."""
-        with self._open():
-            self._log_id = log_id
-            return self._positions.setdefault(log_id, 0)
-
-    def apply(self, records: Sequence[Record], position: int, log_id: int | None = None) -> ApplyResult:
-        """Store records and this edge's position, all or nothing."""
-        log = (self._log_id or NO_LOG) if log_id is None else log_id
-        conflicts: list[FrameIdentity] = []
-        new: dict[tuple[FrameIdentity, RecordKind], Record] = {}
-        with self._open():
-            for record in records:
-                key = (record.identity, record.kind)
-                held = (new[key].digest, log) if key in new else self._index.get(key)
-                if held is None:
-                    new[key] = self._checked(record)
-                elif held[0] != record.digest and held[1] == log:
-                    conflicts.append(record.identity)
-            refusal = self.retention.refusal(self.usage, len(new)) if new else None
-            if refusal is not None:
-                raise StoreFullError(refusal)
-            waiting = 0
-            self._counts.update(kind for _, kind in new)
-            for key, record in new.items():
-                self._index[key] = (record.digest, log)
-                packet = record.kind is RecordKind.PACKET
-                keyframe = keyframe_of(record.meta) if packet else None
-                if keyframe is None or self._has_packet(keyframe.digest):
-                    self._place(record)
-                else:
-                    self._waiting.append(record)
-                    waiting += 1
-                if packet:
-                    self._free(record.digest)
-            self._positions[log] = max(self._positions.get(log, 0), position)
-        return ApplyResult(len(new), len(records) - len(new) - len(conflicts), tuple(conflicts), waiting)
-
-    def _has_packet(self, digest: bytes) -> bool:
-        packets = (record.digest for record in self._held() if record.kind is RecordKind.PACKET)
-        return digest in self._keyframes or digest in packets
-
-    def _held(self) -> list[Record]:
-        return [*self._inbox.values(), *self._waiting]
-
-    def _free(self, keyframe: bytes) -> int:
-        """Move the packets that wait for ``keyframe`` to the end of the inbox."""
-        wanted = [(record, keyframe_of(record.meta)) for record in self._waiting]
-        free = [record for record, entry in wanted if entry is not None and entry.digest == keyframe]
-        self._waiting = [record for record in self._waiting if record not in free]
-        for record in free:
-            self._place(record)
-        return len(free)
-
-    def _place(self, record: Record) -> None:
-        """Put a record at the end of the inbox."""
-        self._newest += 1
-        self._inbox[self._newest] = record
-        self._times[self._newest] = time.time()
-
-    def _checked(self, record: Record) -> Record:
-        payload = self._blobs.get(record.digest) if record.payload is None else record.payload
-        if payload is None:
-            raise StoreError(f"the payload of record {record.position} is not here; fetch it first")
-        if content_digest(payload) != record.digest or len(payload) != record.size:
-            raise StoreError(f"record {record.position} does not match its digest; pull it again")
-        signed(record.epoch)
-        signed(record.number)
-        return dataclasses.replace(record, payload=payload, meta=json.loads(json_text(record.meta)))
-
-    def adopt_blob(self, digest: bytes, path: Path) -> None:
-        """Take over a received file."""
-        data = path.read_bytes()
-        if content_digest(data) != digest:
-            raise StoreError(f"{path} does not have the content hash {digest.hex()}; fetch it again")
-        with self._open():
-            self._blobs[digest] = data
-        path.unlink()
-
-    def has_blob(self, digest: bytes) -> bool:
-        """Whether this content is here."""
-        with self._open():
-            return (
-                digest in self._blobs
-                or digest in self._fetched
-                or any(item.kept and item.frame.digest == digest for item in self._outbox)
-                or digest in self._keyframes
-                or any(record.digest == digest for record in self._held())
-            )
-
-    @property
-    def incoming_folder(self) -> Path:
-        """Folder for files being received."""
-        return Path(self._folder.name)
-
-    def _of_log(self, record: Record, log_id: int | None) -> bool:
-        return log_id is None or self._index[record.identity, record.kind][1] == log_id
-
-    def wanted_originals(self, limit: int, log_id: int | None = None) -> list[Original]:
-        """Originals of labelled validation packets that are not here."""
-        wanted: dict[bytes, Original] = {}
-        with self._open():
-            own = {item.digest for item in self._outbox if item.held_out}
-            for record in reversed([record for record in self._held() if self._of_log(record, log_id)]):
-                source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
-                if source and source.digest not in own and source.digest not in self._fetched:
-                    wanted.setdefault(source.digest, Original(source.digest, source.size))
-        return list(wanted.values())[:limit]
-
-    def store_original(self, digest: bytes, image: bytes) -> None:
-        """Keep a fetched original."""
-        if content_digest(image) != digest:
-            raise StoreError(f"an original does not have the content hash {digest.hex()}; fetch it again")
-        with self._open():
-            self._fetched[digest] = image
-
-    def original_count(self) -> int:
-        """Originals that were fetched and are held."""
-        return len(self._fetched)
-
-    def wanted_keyframes(self, limit: int, log_id: int | None = None) -> list[Keyframe]:
-        """Keyframes that stored packets wait for."""
-        with self._open():
-            waiting = [record for record in reversed(self._waiting) if self._of_log(record, log_id)]
-            wanted = [keyframe_of(record.meta) for record in waiting]
-        return list(dict.fromkeys(keyframe for keyframe in wanted if keyframe is not None))[:limit]
-
-    def store_keyframe(self, digest: bytes, packet: bytes) -> int:
-        """Keep a fetched keyframe."""
-        if content_digest(packet) != digest:
-            raise StoreError(f"a keyframe does not have the content hash {digest.hex()}; fetch it again")
-        with self._open():
-            if not self._has_packet(digest):
-                self._keyframes[digest] = packet
-            return self._free(digest)
-
-    @property
-    def waiting_packets(self) -> int:
-        """How many stored packets wait for their keyframe."""
-        return len(self._waiting)
-
-    def records(
-        self, after: int, limit: int, kinds: Collection[RecordKind] | None = None
-    ) -> list[tuple[int, Record]]:
-        """Applied records, without payloads."""
-        with self._open():
-            chosen = [
-                (place, dataclasses.replace(record, payload=None))
-                for place, record in self._inbox.items()
-                if place > after and (kinds is None or record.kind in kinds)
-            ]
-        return chosen[:limit]
-
-    def count(self, kind: RecordKind) -> int:
-        """How many records of a kind were applied."""
-        with self._open():
-            return self._counts[kind]
-
-    @property
-    def usage(self) -> Usage:
-        """What the records take."""
-        with self._open():
-            sizes = [record.size for record in self._held()]
-        return Usage(len(sizes), sum(sizes))
-
-    @property
-    def quarantined(self) -> QuarantineState:
-        """Memory is not checked."""
-        return QuarantineState()
-
-    @property
-    def full(self) -> str | None:
-        """Why records are refused by retention."""
-        return self.retention.refusal(self.usage, 1)
-
-    def retain(self, now: float) -> Retained:
-        """Drop a batch of what retention no longer keeps."""
-        limit = self._settings.retention.batch_records
-        with self._open():
-            before = self.usage
-            places = [place for place in self._inbox if self._floor < place < self._newest][:limit]
-            entries = [Entry(place, self._times[place], self._inbox[place].size) for place in places]
-            behind = [record.size for place, record in self._inbox.items() if place <= self._floor]
-            through = self.retention.through(entries, before.plus(-len(behind), -sum(behind)), now)
-            records = 0 if through is None else self._drop(through)
-            originals = self._drop_own_originals(limit)
-            more = originals == limit or (through is not None and through == places[-1])
-            return Retained(records, before.record_bytes - self.usage.record_bytes, originals, more)
-
-    def _drop(self, through: int) -> int:
-        named = [keyframe_of(r.meta) for place, r in self._inbox.items() if place > through]
-        needed = {entry.digest for entry in [*named, *(keyframe_of(r.meta) for r in self._waiting)] if entry}
-        gone = [p for p, record in self._inbox.items() if p <= through and record.digest not in needed]
-        for place in gone:
-            del self._inbox[place], self._times[place]
-        self._floor = through
-        sources = {source.digest for record in self._held() if (source := source_frame(record.meta))}
-        keyframes = {entry.digest for record in self._held() if (entry := keyframe_of(record.meta))}
-        self._fetched = {digest: data for digest, data in self._fetched.items() if digest in sources}
-        self._keyframes = {digest: data for digest, data in self._keyframes.items() if digest in keyframes}
-        return len(gone)
-
-    def _drop_own_originals(self, limit: int) -> int:
-        kept = [item for item in self._outbox if item.kept and item.state == "acknowledged"]
-        excess = self.retention.excess_originals(Usage(original_bytes=sum(item.size for item in kept)))
-        gone = 0
-        for item in kept[:limit]:
-            if excess <= 0:
-                break
-            item.frame = dataclasses.replace(item.frame, image=b"")
-            excess -= item.size
-            gone += 1
-        return gone
-
     def training_view(self) -> TrainingView:
         """A view for the same process."""
         return MemoryTrainingView(self._records, self._originals, self._keyframes, self._own_correction)
@@ -447,12 +54,7 @@ class MemoryEdgeStore(MemoryEdgeCorrections, Closable):
 
     def _originals(self) -> list[Frame]:
         with self._open():
-            own = [item.frame for item in reversed(self._outbox) if item.kept and item.held_out]
-            fetched = []
-            for record in reversed(self._held()):
-                source = source_frame(record.meta) if record.kind is RecordKind.PACKET else None
-                if source and source.digest in self._fetched:
-                    fetched.append(source.frame(self._fetched[source.digest], record.identity))
+            own, fetched = self._own_originals(), self._fetched_originals()
         # Its own and fetched ones in turn, so that neither crowds the other out.
         turns = chain.from_iterable(zip_longest(own, fetched))
         return [frame for frame in turns if frame is not None]

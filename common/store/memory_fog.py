@@ -13,6 +13,7 @@ from typing import Any
 from common.errors import IdentityConflictError, StoreError, StoreFullError
 from common.frame import Frame, FrameIdentity, content_digest
 from common.store.contract import Closable, TrainingView
+from common.store.corrections import record_numbers
 from common.store.memory_corrections import MemoryFogCorrections
 from common.store.memory_view import MemoryTrainingView
 from common.store.quarantine import QuarantineState
@@ -158,6 +159,8 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
                     SOURCE_KEY: source_facts(frame_facts(frame), frame.digest, len(frame.image)),
                 }
             upload.position = self._append(kind, identity, meta, payload)
+            if kind is RecordKind.PACKET:
+                self._carry_on(identity, self._trimmed)
             if not (held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals):
                 upload.drop()
             return upload.position
@@ -208,6 +211,29 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
             payload,
         )
         return self._last
+
+    def _labels_of(self, identity: FrameIdentity) -> int | None:
+        """Position of the newest correction of a frame."""
+        first, last = record_numbers(identity.number)
+        found = [
+            (record.number, place)
+            for place, record in self._log.items()
+            if record.kind is RecordKind.LABELS
+            and (record.device, record.epoch) == (identity.device, identity.epoch)
+            and first <= record.number <= last
+        ]
+        return max(found)[1] if found else None
+
+    def _carry_on(self, identity: FrameIdentity, through: int) -> None:
+        """Move the newest correction of a frame to the log's end, if it is within positions to be dropped."""
+        place = self._labels_of(identity)
+        if place is None or place > through:
+            return
+        record = self._log.pop(place)
+        del self._times[place]
+        self._last += 1
+        self._times[self._last] = time.time()
+        self._log[self._last] = dataclasses.replace(record, position=self._last)
 
     def read(
         self,
@@ -289,10 +315,15 @@ class MemoryFogStore(MemoryFogCorrections, Closable):
                 return 0
             kept = [keyframe_of(record.meta) for place, record in self._log.items() if place > through]
             keyframes = {keyframe.digest for keyframe in kept if keyframe is not None}
+            later = [i for i, upload in self._uploads.items() if (upload.position or 0) > through]
+            for identity in later:
+                self._carry_on(identity, through)
+            waiting = [i for i, upload in self._uploads.items() if upload.position is None]
+            awaited = {self._labels_of(identity) for identity in waiting}
             gone = [
                 place
                 for place, record in self._log.items()
-                if place <= through and record.digest not in keyframes
+                if place <= through and record.digest not in keyframes and place not in awaited
             ]
             for position in gone:
                 del self._log[position], self._times[position]

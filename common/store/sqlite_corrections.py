@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,13 +23,14 @@ from common.store.corrections import (
     record_numbers,
     trainable_change,
 )
-from common.store.log_rows import LOG_COLUMNS, record_of
+from common.store.log_rows import LOG_COLUMNS, columns_sound, log_row, record_of
 from common.store.records import RecordKind
 from common.store.rows import checksum, json_text, signed, unsigned
 
 __all__ = [
     "SqliteEdgeCorrections",
     "SqliteFogCorrections",
+    "carry_on",
     "newest_correction",
     "own_correction",
 ]
@@ -49,6 +51,36 @@ def newest_correction(database: ContentDatabase, table: str, identity: FrameIden
         except StoreCorruptError:
             continue
     return None
+
+
+def carry_on(
+    connection: sqlite3.Connection, identity: FrameIdentity, through: int, last_position: int
+) -> None:
+    """Move the newest correction of a frame to the log's end, if it is within positions to be dropped.
+
+    Behind its packet it is dropped after it. Whoever has it knows it again by its number.
+
+    Args:
+        connection: Of a fog's store, in a transaction.
+        identity: The frame.
+        through: Last position to be dropped.
+        last_position: Newest position ever appended.
+    """
+    first, last = record_numbers(identity.number)
+    row = connection.execute(
+        f"SELECT {LOG_COLUMNS}, checksum FROM log WHERE device = ? AND epoch = ? "
+        "AND number BETWEEN ? AND ? AND kind = ? ORDER BY number DESC LIMIT 1",
+        (identity.device, signed(identity.epoch), first, last, RecordKind.LABELS.value),
+    ).fetchone()
+    # A damaged one goes into quarantine where it stands, when it is read.
+    if row is None or row[0] > through or not columns_sound(row[:8], row[8]):
+        return
+    record = FrameIdentity(identity.device, identity.epoch, row[4])
+    moved = log_row(last_position + 1, RecordKind.LABELS, record, row[5], row[6], json.loads(row[7]))
+    connection.execute(
+        "UPDATE log SET position = ?, checksum = ?, time = ? WHERE position = ?",
+        (moved[0], moved[-1], int(time.time()), row[0]),
+    )
 
 
 def own_correction(connection: sqlite3.Connection, number: int) -> tuple[bool, tuple[Box, ...]] | None:

@@ -15,7 +15,7 @@ from common.store.quarantine import QuarantineState
 from common.store.records import RecordKind
 from common.store.rows import SOURCE_KEY, signed, source_facts, verified
 from common.store.settings import FogStoreSettings
-from common.store.sqlite_corrections import SqliteFogCorrections
+from common.store.sqlite_corrections import SqliteFogCorrections, carry_on
 from common.store.sqlite_log import SqliteLog
 from common.store.sqlite_uploads import SqliteUploads
 from common.store.sqlite_view import SqliteTrainingView
@@ -88,6 +88,8 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
                 if held_out and kind is RecordKind.PACKET:
                     meta = {**meta, SOURCE_KEY: source_facts(json.loads(facts), digest, size)}
                 position = self._append(connection, kind, identity, meta, payload)
+                if kind is RecordKind.PACKET:
+                    carry_on(connection, identity, self.oldest_position - 1, position)
                 keep = held_out or kind is RecordKind.TOMBSTONE or self._settings.keep_training_originals
                 connection.execute(
                     "UPDATE frames SET position = ?, kept = ?, image = iif(?, image, NULL) WHERE arrival = ?",

@@ -18,11 +18,33 @@ from common.store.records import INLINE_LIMIT_BYTES, LogPage, Record, RecordKind
 from common.store.retention import Entry, Retained, Retention, Usage
 from common.store.rows import keyframe_of, signed, unsigned
 from common.store.settings import FogStoreSettings
+from common.store.sqlite_corrections import carry_on
 
 __all__ = ["SqliteLog"]
 
 SCAN_RECORDS = 10_000
 """Positions that one read looks at, so that a filter that matches little does not hold the lock."""
+
+FRAME = "frames.device = log.device AND frames.epoch = log.epoch AND frames.number = log.number / 65536"
+"""Whether a row of frames is that of a record of labels."""
+
+LATER_LABELS = f"""
+SELECT DISTINCT frames.device, frames.epoch, frames.number FROM log JOIN frames ON {FRAME}
+WHERE log.kind = 'labels' AND log.position <= :through AND frames.position > :through
+"""
+"""Frames whose corrected labels stand in the log before their packet, and are to be dropped before it."""
+
+KEYFRAME = """
+EXISTS (SELECT 1 FROM log AS later WHERE later.keyframe = log.digest AND later.position > :through)
+"""
+"""Whether a record is the keyframe of a later one."""
+
+AWAITED = f"""
+(log.kind = 'labels' AND EXISTS (SELECT 1 FROM frames WHERE {FRAME} AND frames.position IS NULL)
+AND NOT EXISTS (SELECT 1 FROM log AS newer WHERE newer.kind = 'labels' AND newer.device = log.device
+AND newer.epoch = log.epoch AND newer.number > log.number AND newer.number <= log.number | 65535))
+"""
+"""Whether a record is the newest corrected labels of a frame that has no record yet."""
 
 RETENTION = "the log no longer keeps these records; pull on after them"
 
@@ -250,10 +272,14 @@ class SqliteLog:
                     "RETURNING digest, size",
                     (through,),
                 ).fetchall()
+                later = connection.execute(LATER_LABELS, {"through": through}).fetchall()
+                for device, epoch, number in later:
+                    frame = FrameIdentity(device, unsigned(epoch), number)
+                    carry_on(connection, frame, through, self.last_position)
                 gone = connection.execute(
-                    "DELETE FROM log WHERE position <= ? AND NOT EXISTS (SELECT 1 FROM log AS later "
-                    "WHERE later.keyframe = log.digest AND later.position > ?) RETURNING digest, size",
-                    (through, through),
+                    f"DELETE FROM log WHERE position <= :through AND NOT {KEYFRAME} AND NOT {AWAITED} "
+                    "RETURNING digest, size",
+                    {"through": through},
                 ).fetchall()
                 self._database.set_state("trimmed", through)
             self._usage = self._usage.plus(-len(gone), -_total(gone), -_total(images))

@@ -13,9 +13,18 @@ __all__ = ["SqliteRetainedInbox"]
 UNNEEDED = """
 sequence <= :through AND NOT EXISTS (
     SELECT 1 FROM inbox AS later WHERE later.keyframe = inbox.digest AND later.sequence > :through
+) AND NOT (
+    kind = 'labels' AND EXISTS (
+        SELECT 1 FROM inbox AS packet WHERE packet.device = inbox.device AND packet.epoch = inbox.epoch
+        AND packet.number = inbox.number / 65536 AND packet.kind = 'packet' AND packet.sequence > :through
+    ) AND NOT EXISTS (
+        SELECT 1 FROM inbox AS newer WHERE newer.kind = 'labels' AND newer.device = inbox.device
+        AND newer.epoch = inbox.epoch AND newer.number > inbox.number
+        AND newer.number <= inbox.number | 65535
+    )
 )
 """
-"""Records up to a place that are no keyframe of a later one."""
+"""Records up to a place that are neither the keyframe nor the newest corrected labels of a later packet."""
 
 
 class SqliteRetainedInbox(SqliteInbox):
