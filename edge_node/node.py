@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.node.child import Child
+from common.node.detector_history import IN_USE
 from common.node.jobs import Call, Jobs
 from common.node.mailbox import Mailbox
 from common.node.process_figures import child_figures
@@ -23,6 +24,7 @@ from common.store.records import RecordKind
 from common.wire.messages import Message, Report
 from edge_node.fog_session import RETRY_S, FogSession, SessionEvents
 from edge_node.fogs import FogPart
+from edge_node.labeller import labeller_of
 from edge_node.learner import Learner
 from edge_node.outbox_sender import OutboxSender
 from edge_node.pacing import Pacing
@@ -86,12 +88,14 @@ class EdgeNode:
             expected=bool(settings.sources),
             send=partial(send, parts[0]),
         )
+        self._labeller = labeller_of(settings, folder / "detector" / IN_USE)
         self._recorder = Recorder(
             settings,
             base=base,
             store=store,
             on_recorded=lambda: mailbox.post(self.sender.recorded),
             on_corrected=lambda: mailbox.post(self.sender.corrected),
+            labeller=self._labeller,
         )
         self.learner = Learner(
             settings,
@@ -145,7 +149,8 @@ class EdgeNode:
     @property
     def children(self) -> list[Child]:
         """The running child processes."""
-        return [] if self.learner.child is None else [self.learner.child]
+        children = [self.learner.child, None if self._labeller is None else self._labeller.child]
+        return [child for child in children if child is not None]
 
     def start(self) -> None:
         """Begin to record, and to learn from what the store holds."""
@@ -210,6 +215,7 @@ class EdgeNode:
                 "corrected": recorder.corrected,
                 "skipped": recorder.skipped,
                 "problems": list(recorder.problems),
+                "labelling": None if self._labeller is None else self._labeller.status(),
             },
             "outbox": {
                 "oldest_s": self._outbox_age.head_s(outbox.recorded, outbox.waiting, time.monotonic()),

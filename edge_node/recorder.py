@@ -18,6 +18,8 @@ from common.store.contract import EdgeStore
 from common.store.corrections import Correction
 from common.wire.framing import encode
 from common.wire.messages import Correct, Message, Upload
+from edge_node.labeller import Labeller
+from edge_node.labelling import HELD_OUT, Verdict
 from edge_node.settings import EdgeSettings, SourceSettings
 
 __all__ = ["Recorder", "RecorderStatus", "uploadable"]
@@ -66,6 +68,7 @@ class Recorder:
         store: The edge's store.
         on_recorded: Called from the thread after each new frame is on disk.
         on_corrected: Called from the thread after corrected labels of an earlier frame are on disk.
+        labeller: Gives boxes to frames of sources with ``labels: detector``; None leaves them unlabelled.
     """
 
     def __init__(
@@ -76,12 +79,14 @@ class Recorder:
         store: EdgeStore,
         on_recorded: Callable[[], None],
         on_corrected: Callable[[], None] = lambda: None,
+        labeller: Labeller | None = None,
     ) -> None:
         self._settings = settings
         self._base = base
         self._store = store
         self._on_recorded = on_recorded
         self._on_corrected = on_corrected
+        self._labeller = labeller
         self._stop = threading.Event()
         self._detector = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -99,6 +104,8 @@ class Recorder:
         """End after the present frame; whether the thread has ended within ``timeout`` seconds."""
         self._stop.set()
         self._detector.set()
+        if self._labeller is not None:
+            self._labeller.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -154,7 +161,7 @@ class Recorder:
         frames = open_source(
             path,
             format=source.format,
-            classes=None if source.labels == "none" else detector.classes,
+            classes=detector.classes if source.labels == "file" else None,
             max_frames=source.max_frames,
             class_map=detector.class_map,
             skip_unreadable=True,
@@ -168,7 +175,7 @@ class Recorder:
                 return
             key = f"{path.resolve()}#{frames.place}"
             known = self._store.recorded(key) is not None
-            if known and (source.labels == "none" or not frame.labelled):
+            if known and (source.labels != "file" or not frame.labelled):
                 continue
             try:
                 if known:
@@ -182,11 +189,31 @@ class Recorder:
                 if self._stop.wait(max(0.0, due - time.monotonic())):
                     return
                 due = max(due + interval, time.monotonic())
+            if source.labels == "detector" and self._labeller is not None:
+                verdict = self._verdict(self._labeller, ready)
+                if verdict is None:
+                    return
+                if verdict.boxes is not None:
+                    ready = replace(ready, labelled=True, boxes=verdict.boxes)
             expires = None if source.ttl_s is None else time.time() + source.ttl_s
             if not self._store_frame(key, replace(ready, priority=source.priority), expires):
                 return
             self.status = replace(self.status, state="recording", recorded=self.status.recorded + 1)
             self._on_recorded()
+
+    def _verdict(self, labeller: Labeller, frame: Frame) -> Verdict | None:
+        """What the detector says of the frame that is recorded next; None when the recorder stops.
+
+        A frame of a validation block stays unlabelled: detectors would be measured by what one of them saw.
+        """
+        blocks = self._settings.validation
+        # No other thread records, so this is the number that the frame will get.
+        number = self._store.outbox_state().recorded
+        if in_validation_block(number, block=blocks.block, held_out=blocks.held_out):
+            verdict = Verdict(HELD_OUT)
+            labeller.count(verdict)
+            return verdict
+        return labeller.label(frame.image)
 
     def _correct(self, key: str, frame: Frame) -> None:
         """The labels of a frame recorded before, as the source has them now.
@@ -234,7 +261,7 @@ def uploadable(frame: Frame, source: SourceSettings, settings: EdgeSettings) -> 
     header = image_header(frame.image, limits)
     image = frame.image if header.format == "JPEG" else encode_jpeg(decode_image(frame.image, limits))
     ready = replace(frame, image=image, validation=False)
-    if source.labels == "none":
+    if source.labels != "file":
         ready = replace(ready, labelled=False, boxes=())
     check_message(Upload.of(replace(ready, identity=LONGEST_IDENTITY)), frame)
     return ready

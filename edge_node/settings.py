@@ -21,6 +21,7 @@ from common.store.settings import EdgeStoreSettings
 from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
 from common.wire.settings import WireSettings
+from edge_node.labelling_settings import LabellingSettings
 from edge_node.schedule import parse_window
 
 __all__ = [
@@ -72,8 +73,10 @@ class SourceSettings(Settings):
     format: str | None = Field(
         None, description="its layout by name (see docs/datasets.md); null: found by looking"
     )
-    labels: Literal["file", "none"] = Field(
-        "file", description="file: boxes of the source's own label files; none: send the frames unlabelled"
+    labels: Literal["file", "detector", "none"] = Field(
+        "file",
+        description="file: boxes of the source's own label files; detector: boxes from the detector deployed "
+        "on this node, see labelling; none: send the frames unlabelled",
     )
     frames_per_second: float | None = Field(
         None, gt=0, le=10_000, description="most frames recorded a second; null: as fast as they are read"
@@ -233,10 +236,14 @@ class EdgeSettings(LogSettings):
         (),
         max_length=1000,
         description="what to record, in order: path (sequence, data.yaml, CSV, image folder or video), "
-        "and if need be format (null: found by looking), labels (file or none), frames_per_second, "
-        "max_frames, again_s (seconds between two looks at it), wait_for_detector, priority (0 to 9, higher "
-        "is uploaded and encoded first) and ttl_s (seconds a frame is worth sending); such as "
+        "and if need be format (null: found by looking), labels (file, detector or none), "
+        "frames_per_second, max_frames, again_s (seconds between two looks at it), wait_for_detector, "
+        "priority (0 to 9, higher is uploaded and encoded first) and ttl_s (seconds a frame is worth "
+        "sending); such as "
         "[{path: clips/one, labels: none, frames_per_second: 5}]",
+    )
+    labelling: LabellingSettings = Field(
+        LabellingSettings(), description="boxes from the detector, for sources with labels: detector"
     )
     validation: ValidationSettings = Field(ValidationSettings(), description="frames held out")
     traffic: TrafficSettings = Field(TrafficSettings(), description="bandwidth and hours of this device")

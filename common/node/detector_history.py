@@ -16,7 +16,10 @@ from typing import Any
 from common.errors import StoreError
 from common.frame import content_digest
 
-__all__ = ["Decision", "DetectorHistory", "write_durably"]
+__all__ = ["IN_USE", "Decision", "DetectorHistory", "write_durably"]
+
+IN_USE = "weights.safetensors"
+"""Name, in a node's detector folder, of the weights of the detector in use."""
 
 ENTRIES = 1000
 """Decisions kept in metrics.json; older ones are dropped."""
@@ -56,7 +59,7 @@ class DetectorHistory:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.weights = folder / "weights.safetensors"
+        self.weights = folder / IN_USE
         self._before = folder / "previous.safetensors"
         self._path = folder / "metrics.json"
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,12 +14,10 @@ Position again.
 
 from __future__ import annotations
 
-import dataclasses
-import types
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
-from common.errors import MessageError
+from common.node.message_maps import message_from_map, message_to_map
 
 __all__ = [
     "TRAINER_MODULE",
@@ -225,7 +223,7 @@ _TYPES: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(LearningMessag
 
 def to_map(message: LearningMessage) -> dict[str, Any]:
     """The message as a plain map with its ``type``, ready for the pipe."""
-    return {"type": message.kind, **dataclasses.asdict(message)}
+    return message_to_map(message)
 
 
 def from_map(value: dict[str, Any]) -> LearningMessage:
@@ -234,36 +232,5 @@ def from_map(value: dict[str, Any]) -> LearningMessage:
     Raises:
         MessageError: Of unknown type, or a field is missing, unknown or of the wrong type.
     """
-    kind = value.get("type")
-    cls = _TYPES.get(kind) if isinstance(kind, str) else None
-    if cls is None:
-        raise MessageError(f"a trainer message has the unknown type {kind!r}; known: {', '.join(_TYPES)}")
-    hints = get_type_hints(cls)
-    arguments = {key: item for key, item in value.items() if key != "type"}
-    names = {entry.name for entry in dataclasses.fields(cls)}
-    for key, item in arguments.items():
-        if key not in names:
-            raise MessageError(f"a trainer message {kind!r} has the unknown field {key!r}")
-        if not _fits(item, hints[key]):
-            raise MessageError(f"a trainer message {kind!r} has a {type(item).__name__} in {key!r}")
-    try:
-        message: LearningMessage = cls(**arguments)
-    except TypeError as error:
-        raise MessageError(f"a trainer message {kind!r} lacks a field: {error}") from error
+    message: LearningMessage = message_from_map(value, _TYPES, "trainer")
     return message
-
-
-def _fits(item: Any, hint: Any) -> bool:
-    """Whether ``item`` may stand where ``hint`` is annotated."""
-    origin = get_origin(hint)
-    if origin is Literal:
-        return item in get_args(hint)
-    if origin in (types.UnionType, None) and get_args(hint):
-        return any(_fits(item, part) for part in get_args(hint))
-    if origin is not None:
-        return isinstance(item, origin)
-    if hint is float:
-        return isinstance(item, int | float) and not isinstance(item, bool)
-    if hint is int:
-        return isinstance(item, int) and not isinstance(item, bool)
-    return isinstance(item, hint)
