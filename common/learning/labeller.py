@@ -7,7 +7,6 @@ daemon's decision (:mod:`edge_node.labelling`). The messages are in :mod:`common
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -25,6 +24,7 @@ from common.learning.weights import read_weights
 from common.learning.yolo_environment import prepare_yolo
 from common.node.labelling_messages import Look, NotSeen, Seen, StartLabelling, from_map, to_map
 from common.node.learning_messages import Stop
+from common.node.niceness import make_way
 from common.node.pipe import connect_parent
 
 __all__ = ["Eye", "main"]
@@ -102,7 +102,7 @@ def main() -> int:
         while (value := pipe.receive()) is not None:
             match from_map(value):
                 case StartLabelling() as start:
-                    os.nice(start.nice)
+                    make_way(start.nice)
                     try:
                         eye = Eye(start)
                     except (ResidualInrError, ValidationError) as error:

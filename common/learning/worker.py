@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import queue
 import signal
 import sys
@@ -42,6 +41,7 @@ from common.node.learning_messages import (
     from_map,
     to_map,
 )
+from common.node.niceness import make_way
 from common.node.pipe import ParentPipe, connect_parent
 from common.store import open_training_view
 
@@ -149,7 +149,7 @@ def _open(start: LearningMessage) -> NodeTrainer:
     if not isinstance(start, Start):
         raise MessageError(f"the first message to a trainer is 'start', not {start.kind!r}")
     settings = TrainingSettings.model_validate(start.settings)
-    os.nice(settings.nice)
+    make_way(settings.nice)
     return NodeTrainer(open_training_view(start.store), Path(start.work_dir), settings, Path(start.store))
 
 

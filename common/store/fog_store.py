@@ -203,7 +203,8 @@ class FogStore(Closable, Protocol):
         """Drop the records up to and including a position, and their originals; how many records went.
 
         A packet to which a kept one refers as its keyframe stays, to be had by its hash only, until a later
-        call drops the last that refers to it.
+        call drops the last that refers to it. The newest labels of a frame are never dropped before its
+        packet: they move to the log's end, under the same number, or wait for a packet still to come.
         """
         ...
 
