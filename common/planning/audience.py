@@ -66,7 +66,10 @@ def with_audience(
                 f"nobody wants the frames of device {device.name!r}; "
                 "let a device want them, or let it record none"
             )
-        wanted = total if sources is None else _sum([by_name[name] for name in set(sources)], packets)
+        if device.name not in wants:
+            wanted = Inbound(0.0, 0.0, 0.0)
+        else:
+            wanted = total if sources is None else _sum([by_name[name] for name in set(sources)], packets)
         if own:
             wanted = _less(wanted, device, packets[device.name])
         completed.append(

@@ -73,7 +73,7 @@ class DeviceLoad:
         link: Its link; None: that of :class:`Rates`.
         node: How quickly it decodes and trains; None: as :class:`Rates` says.
         inbound: What it wants of the others; None for all devices: what is wanted is spread evenly over those
-            that learn.
+            that learn. A device that does not learn may want some all the same, to show or keep them.
         learns: Whether it trains, or needs the detector that the fog trains.
         own_returned: Whether the fog sends it the packets of its own frames too, because it trains on them.
         originals_bytes: v_k, bytes of other devices' validation originals that it fetches from the fog, >= 0.

@@ -214,10 +214,8 @@ class Loads:
                 self.latency_s = link.latency_s
             frames = device.frames
             outgoing = jpeg * device.receivers
-            if not device.learns:
-                incoming = packets = frames_in = 0.0
-            elif device.inbound is None:
-                incoming, packets, frames_in = even
+            if device.inbound is None:
+                incoming, packets, frames_in = even if device.learns else (0.0, 0.0, 0.0)
             else:
                 inbound = device.inbound
                 frames_in = inbound.frames

@@ -1,12 +1,13 @@
 """Who wants whose frames becomes receivers and inbound bytes of each device."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.cost_model import Deployment, DeviceLoad, Strategy, plan
+from common.cost_model import Deployment, DeviceLoad, Inbound, Link, Rates, Strategy, plan
 from common.errors import ConfigError
 from common.planning.audience import with_audience
 
@@ -98,3 +99,22 @@ def test_inbound_of_some_devices_only_or_of_other_bytes_is_refused():
         Deployment((known[0], device("c")), None, 1)
     with pytest.raises(ConfigError, match="their receivers are sent"):
         Deployment((known[0],), None, 1)
+
+
+def test_a_slow_device_that_only_receives_counts_in_time_though_it_does_not_learn():
+    link = Link(1e6, 1e6)
+    camera = DeviceLoad(1e6, 2, 10, name="camera", link=link, inbound=Inbound(0.0), learns=False)
+    learner = DeviceLoad(0.0, 0, name="learner", link=link, inbound=Inbound(1e6, 1e5, 10))
+    screen = replace(learner, name="screen", link=Link(1e6, 1e3), learns=False)
+    rates = Rates(encode_s_per_frame=0.0, edge_training_s=0.0, fog_training_s=0.0)
+    answer = plan(Deployment((camera, learner, screen), alpha=0.1, detector_bytes=1e3, rates=rates))
+    edge = answer.cost(Strategy.EDGE)
+    assert edge.seconds == pytest.approx(100.1, abs=0.2)
+    assert edge.binds == "the downlink of screen"
+    assert answer.cost(Strategy.SERVERLESS).seconds == pytest.approx(1000, rel=0.01)
+
+
+def test_a_device_that_wants_nothing_receives_nothing():
+    camera, learner = with_audience([device("camera"), device("learner")], {"learner": None}, unheard=True)
+    assert camera.inbound == Inbound(0.0, 0.0, 0.0)
+    assert learner.inbound == Inbound(100.0, 10.0, 5)
