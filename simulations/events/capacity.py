@@ -132,13 +132,18 @@ def read_trace(
     import csv
 
     try:
+        if path.exists() and not path.is_file():
+            # A device or a pipe may never end.
+            raise ConfigError(f"the trace {path} of {owner} is no file; name a CSV")
         if path.stat().st_size > MOST_TRACE_BYTES:
             raise ConfigError(
                 f"the trace {path} of {owner} is above {MOST_TRACE_BYTES >> 20} MiB; shorten it"
             )
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the trace {path} of {owner}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the trace {path} of {owner}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the trace {path} of {owner} is no UTF-8 text; save it as CSV") from error
     names = set(rows[0]) if rows else set()
     rates = ("uplink_bytes_per_s", "downlink_bytes_per_s")
     if "seconds" not in names or not ("share" in names or (link is not None and names.issuperset(rates))):

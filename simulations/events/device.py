@@ -145,7 +145,7 @@ class Device:
         self._per_second = run.timeline.per_second
         self._horizon = run.timeline.horizon_s
         self._trained_until = training.validation_block - training.held_out
-        self._decoding = 1.0 / training.decode_frames_per_s if training.decode_frames_per_s else 0.0
+        self._decoding = run.scenario.decoding_s
         self._originals = group.validation_originals
         self.withheld = False
         self.recorded = self.dropped = self.uploaded = self.refused = self.encoded = 0

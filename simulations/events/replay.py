@@ -139,11 +139,16 @@ def _store_rows(path: Path) -> Iterator[tuple[str, Replayed]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Replayed]]:
     try:
+        if path.exists() and not path.is_file():
+            # A device or a pipe may never end.
+            raise ConfigError(f"the replay {path} is no file; name a CSV or a fog's store folder")
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"the replay {path} is above {MOST_BYTES >> 30} GiB; cut it")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the replay {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the replay {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the replay {path} is no UTF-8 text; save it as CSV") from error
     reader = csv.DictReader(text.splitlines())
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:

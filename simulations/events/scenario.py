@@ -334,6 +334,12 @@ class EventScenario(Settings):
         return range(int((self.duration_s + self.drain_s) / self.sample_s) + 1)
 
     @property
+    def decoding_s(self) -> float:
+        """Seconds of decoding a packet at an edge; 0 without packets, or when it is part of the training."""
+        rate = self.training.decode_frames_per_s
+        return 1.0 / rate if rate and self.policy.strategy != "serverless" else 0.0
+
+    @property
     def horizon_s(self) -> float:
         """When the simulation ends at the latest, seconds."""
         return self.duration_s + self.drain_s

@@ -103,10 +103,14 @@ def load_table(name: str, folder: Path) -> SizeTable:
             known = ", ".join(sorted(file.stem for file in SHIPPED_TABLES.glob("*.json")))
             raise ConfigError(f"there is no size table {name!r}; name a JSON file or one of {known}")
         path = shipped
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"the size table {path} is no file; name a JSON file")
     try:
         return SizeTable.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the size table {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the size table {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the size table {path} is no UTF-8 text; name a JSON file") from error
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

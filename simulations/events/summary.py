@@ -62,8 +62,7 @@ def legs(outcome: Outcome) -> dict[str, float]:
     )
     up = float(((uploaded - recorded) * copies).sum()) / count
     coding = float(((encoded - uploaded) * copies).sum()) / count
-    rate = run.scenario.training.decode_frames_per_s
-    decoding = 1.0 / rate if rate else 0.0
+    decoding = run.scenario.decoding_s
     down = max(0.0, (run.latency.mean or 0.0) - up - coding - decoding)
     return {"uplink_s": up, "encoding_s": coding, "downlink_s": down, "decoding_s": decoding}
 
