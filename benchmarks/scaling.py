@@ -97,8 +97,10 @@ def load_figures(path: Path, changes: Sequence[str]) -> Figures:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold keys and values")
     for change in changes:
@@ -109,7 +111,12 @@ def load_figures(path: Path, changes: Sequence[str]) -> Figures:
         *sections, last = key.split(".")
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = yaml.safe_load(value)
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set names {key!r}, but {section!r} is no section of {path.name}")
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {change!r} has a value that is not valid YAML") from None
     return parse_settings(yaml.safe_dump(data), Figures, name=path.name)
 
 

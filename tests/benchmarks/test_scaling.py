@@ -69,3 +69,16 @@ def test_figures_are_changed_on_the_command_line(tmp_path, capsys):
 def test_a_wrong_change_is_one_sentence(change, error, sentence):
     with pytest.raises(error, match=sentence):
         scaling.load_figures(scaling.DEFAULT, [change])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("frames_per_s.x=1", "'frames_per_s' is no section of scaling.yaml"),
+        ("encoders=[", "is not valid YAML"),
+        ("encoders", "--set takes KEY=VALUE"),
+    ],
+)
+def test_a_wrong_change_is_one_sentence(change, sentence):
+    with pytest.raises((ConfigError, UsageError), match=sentence):
+        scaling.load_figures(scaling.DEFAULT, [change])
