@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common.cost_model import Plan, Strategy, plan
+from simulations.charts import COLOURS, draw_chart, draw_panels
 from simulations.cost_scenario import CostScenario
 
 __all__ = ["bytes_against_devices", "bytes_against_frames", "crossing_devices", "plot_costs", "plot_sweep"]
-
-COLOURS = {Strategy.SERVERLESS: "#d95f02", Strategy.EDGE: "#1b9e77", Strategy.FOG: "#7570b3"}
-"""Colour-blind-safe, one a strategy (ColorBrewer Dark2)."""
 
 CURVE_POINTS = 60
 """Points a curve: smooth on a page, and quick."""
@@ -56,59 +54,44 @@ def plot_costs(scenario: CostScenario, path: Path) -> None:
     today = plan(scenario.deployment())
     frames, devices = bytes_against_frames(scenario), bytes_against_devices(scenario)
 
-    def draw(figure: Any) -> None:
-        left, right = figure.subplots(1, 2)
+    def draw(left: Any, right: Any) -> None:
         _curves(left, frames, "frames recorded by all devices")
-        _mark(left, today.crossings.fog_over_edge_frames, "fog training beats edge training")
+        _mark(left, today.crossings.fog_over_edge_frames, "fog training sends less beyond", "frames")
         _curves(right, devices, "devices")
-        _mark(right, crossing_devices(scenario), "packets beat serverless JPEG")
-        figure.suptitle(f"{scenario.name}: bytes over the network")
+        right.xaxis.get_major_locator().set_params(integer=True)
+        _mark(right, crossing_devices(scenario), "packets send less than JPEG beyond", "devices")
 
-    _save(path, draw)
+    draw_panels(path, f"{scenario.name}: bytes over the network", draw)
 
 
 def plot_sweep(key: str, curve: Sequence[tuple[Any, Plan]], path: Path) -> None:
     """Write the bytes of each strategy over the values of one swept key."""
 
-    def draw(figure: Any) -> None:
-        axes = figure.subplots(1, 1)
+    def draw(axes: Any) -> None:
         if all(isinstance(x, int | float) and not isinstance(x, bool) for x, _ in curve):
             _curves(axes, sorted(curve, key=lambda item: item[0]), key, marker="o")
         else:
             _curves(axes, [(i, p) for i, (_, p) in enumerate(curve)], key, marker="o")
             axes.set_xticks(range(len(curve)), [str(x) for x, _ in curve])
-        axes.legend(fontsize="small")
 
-    _save(path, draw)
+    draw_chart(path, draw)
 
 
 def _curves(axes: Any, curve: Sequence[tuple[float, Plan]], label: str, marker: str = "") -> None:
     for strategy in Strategy:
         axes.plot(
             [x for x, _ in curve],
-            [p.cost(strategy).bytes / 1e6 for _, p in curve],
+            [p.cost(strategy).bytes / 1e9 for _, p in curve],
             color=COLOURS[strategy],
             marker=marker,
             label=strategy.words,
         )
     axes.set_xlabel(label)
-    axes.set_ylabel("MB over the network")
+    axes.set_ylabel("GB over the network")
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
 
 
-def _mark(axes: Any, x: float | None, label: str) -> None:
+def _mark(axes: Any, x: float | None, label: str, unit: str) -> None:
     if x is not None:
         figure = f"{math.ceil(x):,}" if x >= 100 else f"{x:.3g}"
-        axes.axvline(x, color="black", linestyle=":", linewidth=1.2, label=f"{label} beyond {figure}")
-    axes.legend(fontsize="small")
-
-
-def _save(path: Path, draw: Callable[[Any], None]) -> None:
-    # Figure without pyplot: no display is needed, and nothing global is kept.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    draw(figure)
-    # Without the version stamp the same scenario gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+        axes.axvline(x, color="black", linestyle=":", linewidth=1.2, label=f"{label} {figure} {unit}")

@@ -15,7 +15,18 @@ from common.cost_model import Deployment, DeviceLoad, Link, Rates
 from common.errors import ConfigError, UsageError
 from common.planning.energy_settings import EnergySettings
 
-__all__ = ["CostScenario", "RateSettings", "SweptScenario", "load_cost_scenario", "parse_over", "swept"]
+__all__ = [
+    "CostScenario",
+    "RateSettings",
+    "SweptScenario",
+    "find_scenario",
+    "load_cost_scenario",
+    "parse_over",
+    "swept",
+]
+
+SHIPPED = Path(__file__).parent / "scenarios"
+"""The scenarios that come with the product."""
 
 MOST_POINTS = 10_000
 """Most scenarios of one sweep."""
@@ -127,17 +138,21 @@ SweptScenario = tuple[dict[str, Any], CostScenario]
 """The values set by the sweep, by key, and the scenario with them."""
 
 
+def find_scenario(path: str | Path) -> Path:
+    """The file of a scenario; a bare name such as ``city.yaml`` also finds the shipped ones."""
+    path = Path(path)
+    if not path.exists() and path.name == str(path) and (SHIPPED / path.name).exists():
+        return SHIPPED / path.name
+    return path
+
+
 def load_cost_scenario(path: str | Path) -> CostScenario:
     """Read a scenario file; a bare name such as ``papers.yaml`` also finds the shipped ones.
 
     Raises:
         ConfigError: The file cannot be read, or holds an unknown key or a bad value.
     """
-    shipped = Path(__file__).parent / "scenarios" / Path(path).name
-    path = Path(path)
-    if not path.exists() and path.name == str(path) and shipped.exists():
-        path = shipped
-    return load_settings(path, CostScenario)
+    return load_settings(find_scenario(path), CostScenario)
 
 
 def parse_over(arguments: Sequence[str]) -> list[tuple[str, list[Any]]]:

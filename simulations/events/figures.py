@@ -47,6 +47,17 @@ class Timeline:
         """Count something that happens at ``time`` <= horizon_s."""
         column[int(time * self.per_second)] += amount
 
+    def spread(self, name: str, end: float, amount: float) -> None:
+        """Count something that happens evenly from the beginning until ``end`` <= horizon_s."""
+        column = np.frombuffer(self.columns[name], np.float64)
+        if not amount:
+            return
+        last = int(end * self.per_second)
+        weights = np.ones(last + 1)
+        # What of the last span is over at the end; all of it when nothing takes any time.
+        weights[last] = max(end * self.per_second - last, 1e-9)
+        column[: last + 1] += amount * (weights / weights.sum())
+
     def sums(self) -> dict[str, np.ndarray]:
         """Each column added up from the beginning, (rows,) float64, up to the last row with an event."""
         table = {name: np.frombuffer(column, np.float64) for name, column in self.columns.items()}

@@ -9,7 +9,7 @@ import yaml
 
 from common.cli import make_folder
 from common.config import load_settings
-from simulations.cost_scenario import CostScenario
+from simulations.cost_scenario import CostScenario, find_scenario
 from simulations.cost_table import write_json
 from simulations.events.model import deployment_of
 from simulations.events.plots import plot_all
@@ -18,17 +18,7 @@ from simulations.events.simulation import simulate
 from simulations.events.summary import model_of, summarise
 from simulations.events.tables import write_devices, write_timeline
 
-__all__ = ["find_scenario", "is_event_scenario", "load_event_scenario", "run_events"]
-
-SHIPPED = Path(__file__).parent.parent / "scenarios"
-
-
-def find_scenario(path: str | Path) -> Path:
-    """The file of a scenario; a bare name such as ``city.yaml`` also finds the shipped ones."""
-    path = Path(path)
-    if not path.exists() and path.name == str(path) and (SHIPPED / path.name).exists():
-        return SHIPPED / path.name
-    return path
+__all__ = ["is_event_scenario", "load_event_scenario", "run_events"]
 
 
 def is_event_scenario(path: str | Path) -> bool:
@@ -69,10 +59,11 @@ def run_events(path: str, out: Path, *, quiet: bool = True) -> dict[str, Any]:
         ConfigError: The scenario, or a file that it names, cannot be used.
     """
     scenario = load_event_scenario(path)
+    # A folder that cannot be written is told before minutes of simulation, not after.
+    make_folder(out)
     outcome = simulate(scenario, find_scenario(path).parent, quiet=quiet)
     answer = model_of(outcome)
     summary = summarise(outcome, answer)
-    make_folder(out)
     write_json(out / "summary.json", {"scenario": scenario.model_dump(mode="json"), **summary})
     write_timeline(outcome, out / "timeline.csv")
     write_devices(outcome, out / "devices.csv")

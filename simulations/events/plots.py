@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from common.cost_model import Deployment, Plan, Strategy, plan
+from simulations.charts import COLOURS, draw_chart
 from simulations.events.simulation import Outcome
 from simulations.events.summary import legs
 from simulations.events.tables import QUEUES, queues
 
-__all__ = ["COLOURS", "plot_all", "save"]
-
-COLOURS = {Strategy.SERVERLESS: "#d95f02", Strategy.EDGE: "#1b9e77", Strategy.FOG: "#7570b3"}
-"""Colour-blind-safe, one a strategy (ColorBrewer Dark2)."""
+__all__ = ["plot_all"]
 
 POINTS = 24
 """Points of a curve of the model."""
@@ -52,26 +50,11 @@ def plot_all(outcome: Outcome, deployment: Deployment | None, answer: Plan | Non
         out: Folder, which exists.
     """
     if deployment is not None and answer is not None:
-        save(out / "bytes.png", lambda axes: _bytes(axes, outcome, answer))
-        save(out / "devices.png", lambda axes: _devices(axes, outcome, deployment))
-        save(out / "bandwidth.png", lambda axes: _bandwidth(axes, outcome, deployment, answer))
-    save(out / "latency.png", lambda axes: _latency(axes, outcome))
-    save(out / "queues.png", lambda axes: _queues(axes, outcome))
-
-
-def save(path: Path, draw: Callable[[Any], None]) -> None:
-    """Draw on the axes of a new figure and write it; the same drawing gives the same bytes."""
-    # Figure without pyplot: no display is needed, and nothing global is kept.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots(1, 1)
-    draw(axes)
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small")
-    # Without the version stamp the same scenario gives the same bytes.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+        draw_chart(out / "bytes.png", lambda axes: _bytes(axes, outcome, deployment, answer))
+        draw_chart(out / "devices.png", lambda axes: _devices(axes, outcome, deployment, answer))
+        draw_chart(out / "bandwidth.png", lambda axes: _bandwidth(axes, outcome, deployment))
+    draw_chart(out / "latency.png", lambda axes: _latency(axes, outcome))
+    draw_chart(out / "queues.png", lambda axes: _queues(axes, outcome))
 
 
 def _sent(outcome: Outcome) -> float:
@@ -85,7 +68,7 @@ def _strategy(outcome: Outcome) -> str:
     return "simulated: as planned" if policy == "planner" else f"simulated: {Strategy(policy).words}"
 
 
-def _bytes(axes: Any, outcome: Outcome, answer: Plan) -> None:
+def _bytes(axes: Any, outcome: Outcome, deployment: Deployment, answer: Plan) -> None:
     """Bytes against frames: the model's lines, their crossing, and what the simulation sent."""
     sums = outcome.run.timeline.sums()
     recorded = sums["recorded"] - sums["dropped"]
@@ -93,11 +76,15 @@ def _bytes(axes: Any, outcome: Outcome, answer: Plan) -> None:
     crossing = answer.crossings.fog_over_edge_frames
     # A crossing far off would flatten everything else.
     reach = max(total, 1.25 * crossing) if crossing is not None and crossing < 4 * total else total
-    costs = {cost.strategy: cost for cost in answer.strategies}
-    weights = costs[Strategy.FOG].downlink_bytes
-    for strategy in Strategy:
-        fixed = weights if strategy is Strategy.FOG else 0.0
-        slope = (costs[strategy].bytes - fixed) / total
+    connections = sum(deployment.control.connection(0, deployment.connected_s)) * len(deployment.devices)
+    weights = deployment.detector_sent() * sum(load.learns for load in deployment.devices)
+    without_frames = {
+        Strategy.SERVERLESS: 0.0,
+        Strategy.EDGE: connections,
+        Strategy.FOG: connections + weights,
+    }
+    for strategy, fixed in without_frames.items():
+        slope = (answer.cost(strategy).bytes - fixed) / total
         axes.plot(
             [0, reach],
             [fixed / 1e9, (fixed + slope * reach) / 1e9],
@@ -116,28 +103,26 @@ def _bytes(axes: Any, outcome: Outcome, answer: Plan) -> None:
     axes.set_title(f"{outcome.run.scenario.name}: bytes against frames", fontsize="medium")
 
 
-def _devices(axes: Any, outcome: Outcome, deployment: Deployment) -> None:
+def _devices(axes: Any, outcome: Outcome, deployment: Deployment, answer: Plan) -> None:
     """Bytes against devices: the model with receivers in proportion, and what the simulation sent."""
     here = len(outcome.devices)
     counts = sorted({max(2, round(2 * here * i / POINTS)) for i in range(1, POINTS + 1)})
-    recorded = sum(load.jpeg_bytes for load in deployment.devices) / here
-    wanted = sum(load.jpeg_bytes * load.receivers for load in deployment.devices) / here
-    packets = sum((load.packet_bytes or 0) * load.receivers for load in deployment.devices) / here
-    returned = sum((load.packet_bytes or 0) * load.own_returned for load in deployment.devices) / here
-    learners = sum(load.learns for load in deployment.devices) / here
-    # More devices at as many fogs: each frame has more receivers, in proportion to the other devices.
-    more = [k * (k - 1) / max(1, here - 1) for k in counts]
-    lines = {
-        Strategy.SERVERLESS: [wanted * factor for factor in more],
-        Strategy.EDGE: [
-            recorded * k + packets * factor + returned * k for k, factor in zip(counts, more, strict=True)
-        ],
-        Strategy.FOG: [(recorded + deployment.detector_sent() * learners) * k for k in counts],
+    overhead = deployment.packet_overhead_bytes
+    packets = sum(
+        ((load.packet_bytes or 0) + overhead * load.frames) * load.receivers for load in deployment.devices
+    )
+    # More devices at as many fogs: each frame has more receivers, in proportion to the other devices. What
+    # goes to receivers grows with the pairs of devices, all else (uploads, own frames, weights) with the
+    # devices.
+    by_pairs = {
+        Strategy.SERVERLESS: answer.cost(Strategy.SERVERLESS).bytes,
+        Strategy.EDGE: packets,
+        Strategy.FOG: 0.0,
     }
-    for strategy, values in lines.items():
-        axes.plot(
-            counts, [v / 1e9 for v in values], color=COLOURS[strategy], label=f"model: {strategy.words}"
-        )
+    for strategy, shared in by_pairs.items():
+        rest = answer.cost(strategy).bytes - shared
+        values = [(shared * (k - 1) / max(1, here - 1) + rest) * k / here / 1e9 for k in counts]
+        axes.plot(counts, values, color=COLOURS[strategy], label=f"model: {strategy.words}")
     axes.plot([here], [_sent(outcome) / 1e9], "o", color="black", label=_strategy(outcome))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("devices" if outcome.run.scenario.fog.count == 1 else "devices, at as many fogs")
@@ -146,7 +131,7 @@ def _devices(axes: Any, outcome: Outcome, deployment: Deployment) -> None:
     axes.set_title(f"{outcome.run.scenario.name}: bytes against devices", fontsize="medium")
 
 
-def _bandwidth(axes: Any, outcome: Outcome, deployment: Deployment, answer: Plan) -> None:
+def _bandwidth(axes: Any, outcome: Outcome, deployment: Deployment) -> None:
     """Completion against bandwidth: the model with every link's rates scaled; the simulation at 1."""
     points = 3 if len(deployment.devices) > MOST_MODELLED else POINTS
     factors = np.geomspace(0.25, 4, points)
@@ -171,7 +156,8 @@ def _scaled(deployment: Deployment, factor: float) -> Deployment:
         replace(load, link=None if load.link is None else load.link.scaled(factor))
         for load in deployment.devices
     )
-    return replace(deployment, devices=loads)
+    fog_link = None if deployment.fog_link is None else deployment.fog_link.scaled(factor)
+    return replace(deployment, devices=loads, fog_link=fog_link)
 
 
 def _latency(axes: Any, outcome: Outcome) -> None:
@@ -185,12 +171,13 @@ def _latency(axes: Any, outcome: Outcome) -> None:
         axes.text(0.5, 0.5, "nothing was delivered", ha="center", transform=axes.transAxes)
         return
     seconds, shares = latency.curve()
-    axes.plot(seconds, shares, color="black", label="all copies")
+    # From a share of nothing on: equal latencies are one step.
+    axes.plot([seconds[0], *seconds], [0.0, *shares], color="black", label="all copies")
     axes.set_xscale("log")
     axes.set_ylim(0, 1.01)
     for (name, value), colour in zip(legs(outcome).items(), LEG_COLOURS, strict=True):
         if value > 0:
-            label = f"mean of {LEG_WORDS[name]}: {value:.3g} s"
+            label = f"mean of {LEG_WORDS[name]}: {f'{value:,.0f}' if value >= 100 else f'{value:.3g}'} s"
             axes.axvline(value, color=colour, linestyle="--", linewidth=1.2, label=label)
 
 
@@ -202,11 +189,13 @@ def _queues(axes: Any, outcome: Outcome) -> None:
         sums["encoded"] = sums["uploaded"]
     seconds = np.arange(1, len(sums["recorded"]) + 1) * timeline.sample_s
     unit, words = _unit(float(seconds[-1]))
+    longest = 1.0
     for (name, length), colour in zip(queues(sums).items(), COLOURS.values(), strict=True):
+        longest = max(longest, 1.05 * float(length.max()))
         axes.plot(seconds / unit, length, color=colour, label=QUEUE_WORDS[name], drawstyle="steps-post")
     axes.set_xlabel(words)
-    axes.set_ylabel("waiting")
-    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"waiting at the end of each {timeline.sample_s:g} s")
+    axes.set_ylim(0, longest)
     axes.set_title(f"{outcome.run.scenario.name}: queues", fontsize="medium")
 
 

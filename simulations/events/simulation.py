@@ -141,13 +141,16 @@ def simulate(scenario: EventScenario, folder: Path, *, quiet: bool = True) -> Ou
 
 def _count_connections(run: RunState, devices: Sequence[Device]) -> None:
     """Add what the devices' connections cost beside frames and records, until everything was done."""
-    control, timeline, end = run.scenario.control.traffic(), run.timeline, run.finished
+    control, end = run.scenario.control.traffic(), run.finished
+    all_up = all_down = 0.0
     for device in devices:
         up, down = control.connection(device.uploaded, end)
         device.bytes_up += up
         device.bytes_down += down
-        timeline.add(timeline.columns["bytes_up"], end, up)
-        timeline.add(timeline.columns["bytes_down"], end, down)
+        all_up += up
+        all_down += down
+    run.timeline.spread("bytes_up", end, all_up)
+    run.timeline.spread("bytes_down", end, all_down)
 
 
 def peak_rss_bytes() -> int:
@@ -247,13 +250,10 @@ class _Builder:
         return times, draw_sizes(group, self._sizes, generator)
 
     def _learner(self, run: RunState, name: str) -> Learner:
-        training = self._scenario.training
+        training, decoding_s = self._scenario.training, self._scenario.decoding_s
 
         def seconds(frames: int) -> float:
-            decoding = 0.0
-            if training.decode_frames_per_s is not None:
-                decoding = frames * training.epochs / training.decode_frames_per_s
-            return decoding + training.edge_s
+            return frames * training.epochs * decoding_s + training.edge_s
 
         rules = RoundRules(training.first_frames, training.new_frames, training.max_rounds)
         return Learner(

@@ -14,9 +14,10 @@ from common.cli import make_folder, progress
 from common.config import parse_settings
 from common.cost_model import Strategy
 from common.errors import ConfigError, UsageError
+from simulations.charts import COLOURS, draw_panels
+from simulations.cost_scenario import find_scenario
 from simulations.cost_table import write_csv, write_json
-from simulations.events.files import find_scenario, load_event_scenario
-from simulations.events.plots import COLOURS
+from simulations.events.files import load_event_scenario
 from simulations.events.scenario import EventScenario
 from simulations.events.simulation import simulate
 from simulations.events.summary import model_of, summarise
@@ -127,18 +128,11 @@ def sweep_events(
 
 def _plot(key: str, rows: Sequence[dict[str, Any]], name: str, path: Path) -> None:
     """Bytes and completion over one key: the simulation's and the model's."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
     numeric = all(isinstance(row[key], int | float) and not isinstance(row[key], bool) for row in rows)
     ordered = sorted(rows, key=lambda row: row[key]) if numeric else list(rows)
     places = [row[key] for row in ordered] if numeric else list(range(len(ordered)))
-    panels = zip(
-        figure.subplots(1, 2),
-        (("bytes", "GB transmitted", 1e9), ("seconds", "seconds until all have learned", 1.0)),
-        strict=True,
-    )
-    for axes, (unit, label, scale) in panels:
+
+    def draw_one(axes: Any, unit: str, label: str, scale: float) -> None:
         for strategy in Strategy:
             values = [row[f"model_{strategy.value}_{unit}"] for row in ordered]
             if "" not in values:
@@ -153,8 +147,9 @@ def _plot(key: str, rows: Sequence[dict[str, Any]], name: str, path: Path) -> No
         axes.set_xlabel(key)
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    figure.suptitle(name)
-    # Without the version stamp the same scenario gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+    def draw(left: Any, right: Any) -> None:
+        draw_one(left, "bytes", "GB transmitted", 1e9)
+        draw_one(right, "seconds", "seconds until all have learned", 1.0)
+
+    draw_panels(path, name, draw)

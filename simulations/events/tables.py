@@ -58,8 +58,8 @@ def write_timeline(outcome: Outcome, path: Path) -> None:
         sums["encoded"] = sums["uploaded"]
     table = {**sums, **queues(sums)}
     rows = len(sums["recorded"])
-    columns = [table[name].astype(np.int64).tolist() for name in table]
-    seconds = [f"{(number + 1) * timeline.sample_s:g}" for number in range(rows)]
+    columns = [table[name].round().astype(np.int64).tolist() for name in table]
+    seconds = [f"{(number + 1) * timeline.sample_s:.12g}" for number in range(rows)]
     _write(path, ("seconds", *table), zip(seconds, *columns, strict=True))
 
 

@@ -14,8 +14,8 @@ from common.frame import Frame, FrameIdentity
 from common.store import open_fog_store
 from common.store.records import RecordKind
 from simulations.cli import main
-from simulations.cost_scenario import load_cost_scenario
-from simulations.events.files import SHIPPED, is_event_scenario, load_event_scenario
+from simulations.cost_scenario import SHIPPED, load_cost_scenario
+from simulations.events.files import is_event_scenario, load_event_scenario
 from simulations.events.replay import read_replay
 from simulations.events.scenario import EventScenario
 from simulations.events.simulation import simulate
