@@ -72,13 +72,8 @@ def test_a_wrong_change_is_one_sentence(change, error, sentence):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ("frames_per_s.x=1", "'frames_per_s' is no section of scaling.yaml"),
-        ("encoders=[", "is not valid YAML"),
-        ("encoders", "--set takes KEY=VALUE"),
-    ],
+    ("change", "sentence"), [("frames_per_s.x=1", "no section"), ("encoders=[", "not valid")]
 )
-def test_a_wrong_change_is_one_sentence(change, sentence):
+def test_a_change_that_fits_nowhere_is_one_sentence(change, sentence):
     with pytest.raises((ConfigError, UsageError), match=sentence):
         scaling.load_figures(scaling.DEFAULT, [change])
