@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,5 +45,8 @@ def _write(
             text.set_parse_math(False)
     if title:
         figure.suptitle(title, parse_math=False)
-    # Without the version stamp the same scenario gives the same bytes.
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes, which everybody sees.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # Without the version stamp the same scenario gives the same bytes.
+        figure.savefig(path, dpi=120, metadata={"Software": None})

@@ -106,9 +106,10 @@ def test_a_legend_hides_no_part_of_the_drawing(tmp_path):
     assert legend.y0 >= 0
 
 
-def test_a_dollar_in_a_name_is_no_formula(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["$\\frac{", "\u65e5\u672c"])
+def test_any_name_can_be_a_title(tmp_path, capsys, name):
     path = tmp_path / "s.yaml"
-    path.write_text(SCENARIO.replace("a $5 camera", "$\\frac{"))
+    path.write_text(SCENARIO.replace("a $5 camera", name), encoding="utf-8")
     assert main(["run", str(path), "--out", str(tmp_path / "out"), "--json"]) == 0
     assert main(["sweep", str(path), "--over", "bandwidth=1,2", "--out", str(tmp_path / "sweep")]) == 0
     capsys.readouterr()

@@ -10,7 +10,8 @@ from common.cost_model import Strategy, plan
 from common.errors import ConfigError
 from common.ownership import FogShare, owner
 from common.planning.sizing import FogCapacity, Footprint, size
-from simulations.events.files import SHIPPED, load_event_scenario
+from simulations.cost_scenario import SHIPPED
+from simulations.events.files import load_event_scenario
 from simulations.events.model import deployment_of
 from simulations.events.scenario import EventScenario
 from simulations.events.simulation import simulate
