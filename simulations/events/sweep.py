@@ -41,7 +41,7 @@ def swept_events(
 
     Raises:
         ConfigError: A key is unknown or a value is out of range.
-        UsageError: More than :data:`MOST_POINTS` combinations.
+        UsageError: More than :data:`MOST_POINTS` combinations, or two keys that set the same value.
     """
     keys, values = [key for key, _ in axes], [list(v) for _, v in axes]
     count = prod(map(len, values))
@@ -51,14 +51,16 @@ def swept_events(
     for point in product(*values):
         chosen = dict(zip(keys, point, strict=True))
         data = scenario.model_dump(mode="json")
+        # Which key has set what: by the id of the section that holds it, and its name there.
+        setters: dict[tuple[int, str], str] = {}
         for key, value in chosen.items():
-            _set(data, key.split("."), value, key)
+            _set(data, key.split("."), value, key, setters)
         text = yaml.safe_dump(data, sort_keys=False)
         points.append((chosen, parse_settings(text, EventScenario, name="the swept scenario")))
     return points
 
 
-def _set(data: Any, parts: list[str], value: Any, dotted: str) -> None:
+def _set(data: Any, parts: list[str], value: Any, dotted: str, setters: dict[tuple[int, str], str]) -> None:
     head, *rest = parts
     if isinstance(data, list):
         if head == "*":
@@ -70,13 +72,16 @@ def _set(data: Any, parts: list[str], value: Any, dotted: str) -> None:
                 f"--over names {dotted!r}, but {head!r} is none of what stands there; use * for all"
             )
         for item in chosen:
-            _set(item, rest, value, dotted)
+            _set(item, rest, value, dotted, setters)
     elif not isinstance(data, dict):
         raise ConfigError(f"--over names {dotted!r}, but {head!r} is in no section of a scenario")
     elif not rest:
+        other = setters.setdefault((id(data), head), dotted)
+        if other != dotted:
+            raise UsageError(f"--over sets the same value by {other!r} and by {dotted!r}; name it by one")
         data[head] = value
     elif head in data:
-        _set(data[head], rest, value, dotted)
+        _set(data[head], rest, value, dotted, setters)
     else:
         raise ConfigError(f"--over names {dotted!r}, but {head!r} is no section of a scenario")
 

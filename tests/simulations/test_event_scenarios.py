@@ -308,6 +308,12 @@ def test_a_wrong_sweep_of_events_is_one_sentence(small, key, sentence):
         swept_events(load_event_scenario(small), [(key, [-1])])
 
 
+def test_two_keys_that_set_the_same_value_are_refused(small):
+    axes = [("groups.cameras.count", [2]), ("groups.*.count", [3, 4])]
+    with pytest.raises(UsageError, match=r"sets the same value by 'groups.cameras.count' and by"):
+        swept_events(load_event_scenario(small), axes)
+
+
 def test_too_many_simulations_are_refused(small):
     values = list(range(1, 1002))
     with pytest.raises(UsageError, match="1,001 simulations"):
