@@ -133,6 +133,12 @@ def test_what_is_spread_adds_up(end):
     assert timeline.sums()["bytes_up"][-1] == pytest.approx(123.0)
 
 
+def test_what_is_spread_ends_within_a_row():
+    timeline = Timeline(10.0, 100.0)
+    timeline.spread("bytes_up", 25.0, 100.0)
+    assert timeline.sums()["bytes_up"] == pytest.approx([40.0, 80.0, 100.0])
+
+
 def test_long_timelines_tell_their_seconds_apart(tmp_path):
     scenario = yaml.safe_load(SCENARIO) | {"sample_s": 0.5, "control": {}}
     scenario["groups"][0]["arrivals"] |= {"interval_s": 20_000, "frames": None}

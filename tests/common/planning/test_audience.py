@@ -118,3 +118,11 @@ def test_a_device_that_wants_nothing_receives_nothing():
     camera, learner = with_audience([device("camera"), device("learner")], {"learner": None}, unheard=True)
     assert camera.inbound == Inbound(0.0, 0.0, 0.0)
     assert learner.inbound == Inbound(100.0, 10.0, 5)
+
+
+def test_without_inbound_what_is_wanted_goes_to_those_that_learn_only():
+    slow = DeviceLoad(1e6, 1, 10, name="slow camera", link=Link(1e6, 1e3), learns=False)
+    learner = DeviceLoad(0.0, 0, name="learner", link=Link(1e6, 1e6))
+    rates = Rates(encode_s_per_frame=0.0, edge_training_s=0.0, fog_training_s=0.0)
+    answer = plan(Deployment((slow, learner), alpha=0.1, detector_bytes=1e3, rates=rates))
+    assert answer.cost(Strategy.EDGE).seconds == pytest.approx(1.01, abs=0.02)
