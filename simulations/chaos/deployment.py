@@ -63,7 +63,7 @@ class Options:
 
     Attributes:
         profile: A profile of the fog's encoder; None: frames are stored as they are.
-        library: Shifts wall clocks; None: it cannot be done.
+        clock_shim: Shifts wall clocks; None: it cannot be done.
         disks: Whether small file systems can be mounted.
         cables_bytes_per_s: Rate of cables between network namespaces; None: links through the proxy.
         drain_s: Seconds in which all must have been delivered after the faults.
@@ -71,7 +71,7 @@ class Options:
     """
 
     profile: str | None = None
-    library: Path | None = None
+    clock_shim: Path | None = None
     disks: bool = False
     cables_bytes_per_s: float | None = None
     drain_s: float = 90.0
@@ -266,8 +266,8 @@ def _daemon(
     place = folder / name
     place.mkdir(parents=True)
     environment: dict[str, str] = {"OMP_NUM_THREADS": "1"}
-    if options.library is not None:
-        clock = deployment.clocks[name] = Clock(place / "clock", options.library)
+    if options.clock_shim is not None:
+        clock = deployment.clocks[name] = Clock(place / "clock", options.clock_shim)
         environment |= clock.environment
     command = ["fog_node.cli", "serve"] if name == "fog" else ["edge_node.cli", "run"]
     daemon = Daemon(name, place, command, settings, environment, deployment.links.command(name))

@@ -38,7 +38,7 @@ def task(
         "seed": seed,
         "folder": str(folder),
         "profile": options.profile,
-        "library": None if options.library is None else str(options.library),
+        "clock_shim": None if options.clock_shim is None else str(options.clock_shim),
         "disks": options.disks,
         "cables_bytes_per_s": options.cables_bytes_per_s,
         "drain_s": options.drain_s,
@@ -54,7 +54,7 @@ def main() -> int:
     value = json.load(sys.stdin)
     options = Options(
         profile=value["profile"],
-        library=None if value["library"] is None else Path(value["library"]),
+        clock_shim=None if value["clock_shim"] is None else Path(value["clock_shim"]),
         disks=value["disks"],
         cables_bytes_per_s=value["cables_bytes_per_s"],
         drain_s=value["drain_s"],
