@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from common.wire.messages import Fetch, Message, Pull, Welcome
+from common.wire.schedule import Schedule
 from common.wire.token_bucket import TokenBucket
-from edge_node.schedule import Schedule
 from edge_node.settings import TrafficSettings
 
 __all__ = ["DownlinkGate", "Pacing"]

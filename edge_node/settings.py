@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from common.config import Settings
 from common.learning.settings import TrainingSettings
@@ -20,9 +20,9 @@ from common.node.settings import (
 from common.store.settings import EdgeStoreSettings
 from common.wire.endpoint import ConnectAddress
 from common.wire.messages import Subscription
+from common.wire.schedule import Windows
 from common.wire.settings import WireSettings
 from edge_node.labelling_settings import LabellingSettings
-from edge_node.schedule import parse_window
 
 __all__ = [
     "EdgeMonitoringSettings",
@@ -121,19 +121,11 @@ class TrafficSettings(Settings):
         le=3600,
         description="seconds of either rate that may go at once after a rest; a whole frame always may",
     )
-    upload_windows: tuple[str, ...] = Field(
+    upload_windows: Windows = Field(
         (),
-        max_length=100,
         description="local times at which frames are uploaded, such as ['22:00-06:00', "
         "'sat,sun 00:00-24:00']; a window belongs to the day on which it begins; none: always",
     )
-
-    @field_validator("upload_windows")
-    @classmethod
-    def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            parse_window(text)
-        return value
 
 
 class ValidationSettings(Settings):

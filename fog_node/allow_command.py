@@ -30,6 +30,20 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="devices whose records it may receive: public keys separated by commas, or * for all",
     )
     parser.add_argument("--name", default="", help="a name for people")
+    parser.add_argument(
+        "--downlink-bytes-per-s",
+        metavar="N",
+        type=float,
+        help="bytes of records and content that it is sent a second (default: traffic of the configuration)",
+    )
+    parser.add_argument(
+        "--download-window",
+        metavar="WINDOW",
+        dest="download_windows",
+        action="append",
+        help="local time at which it is sent them, such as '22:00-06:00' or 'sat,sun 00:00-24:00'; may be "
+        "repeated (default: traffic of the configuration)",
+    )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--config", metavar="FILE", help="the fog's configuration, which names the list")
     place.add_argument(
@@ -51,8 +65,14 @@ def _allow(arguments: argparse.Namespace) -> int:
         path = resolve(base, settings.allow_list)
     names = [part.strip() for part in arguments.may_subscribe.split(",") if part.strip()]
     subscribe = tuple(name if name == "*" else check_public_key(read_key(name)) for name in names)
+    windows = arguments.download_windows
     device = Device(
-        check_public_key(read_key(arguments.key)), arguments.may_upload, subscribe, arguments.name
+        check_public_key(read_key(arguments.key)),
+        arguments.may_upload,
+        subscribe,
+        arguments.name,
+        arguments.downlink_bytes_per_s,
+        None if windows is None else tuple(windows),
     )
     AllowList(path).add(device)
     if arguments.json:
@@ -61,6 +81,8 @@ def _allow(arguments: argparse.Namespace) -> int:
                 "key": device.key,
                 "may_upload": device.may_upload,
                 "may_subscribe": list(subscribe),
+                "downlink_bytes_per_s": device.downlink_bytes_per_s,
+                "download_windows": windows,
                 "list": str(path),
             }
         )

@@ -13,7 +13,7 @@ from common.planning.links import SHARED_CHANNEL, Link
 from common.planning.node_rates import NodeRates
 from common.wire.messages import Report
 
-__all__ = ["mean", "measured", "measured_link", "measured_node", "uniform_rates"]
+__all__ = ["mean", "measured", "measured_link", "measured_node", "uniform_rates", "within"]
 
 SMALLEST_RATE = 1e-6
 """Bytes or frames a second, or seconds, below which a reported figure is no measurement."""
@@ -33,7 +33,14 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def measured_link(report: Report | None, downlink: float | None, shared: bool) -> Link | None:
+def within(rate: float | None, limit: float | None) -> float | None:
+    """A measured rate under a limit that is kept to; a limit alone is no measurement."""
+    return rate if rate is None or limit is None else min(rate, limit)
+
+
+def measured_link(
+    report: Report | None, downlink: float | None, shared: bool, *, limit: float | None = None
+) -> Link | None:
     """An edge's link; None when it is as the others.
 
     Args:
@@ -41,9 +48,11 @@ def measured_link(report: Report | None, downlink: float | None, shared: bool) -
         downlink: What the fog has measured towards it, bytes a second; better than the edge's own figure,
             which knows large payloads only.
         shared: Whether all edges share one medium.
+        limit: Bytes a second that the fog sends to it at most.
     """
     up = _one(None if report is None else report.uplink_bytes_per_second)
     down = _one(downlink) or _one(None if report is None else report.downlink_bytes_per_second)
+    down = within(down, limit)
     latency = 0.0 if report is None else report.latency_seconds or 0.0
     if up is None and down is None and not latency:
         return None

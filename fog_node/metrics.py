@@ -97,6 +97,11 @@ def _peers(families: Families, status: Mapping[str, Any]) -> None:
         families.gauge("peer_credit_records", text, peer.get("credit_records"), **labels)
         text = "Payload bytes that this edge may be sent now."
         families.gauge("peer_credit_bytes", text, peer.get("credit_bytes"), **labels)
+        text = "1 while this edge may be sent records and content."
+        families.gauge("peer_download_hours", text, peer.get("download_hours"), **labels)
+        text = "Bytes a second that this edge is sent at most; absent without a bound."
+        limit = peer.get("downlink_limit_bytes_per_s")
+        families.gauge("peer_downlink_limit_bytes_per_second", text, limit, **labels)
         text = "Bytes a second measured towards this edge."
         families.gauge("peer_downlink_bytes_per_second", text, peer.get("downlink_bytes_per_s"), **labels)
 

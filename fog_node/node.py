@@ -230,6 +230,7 @@ class FogNode:
         self._planner.subscribers = {key: session.devices for key, session in sessions.items()}
         self._planner.learners = frozenset(k for k, s in sessions.items() if RecordKind.WEIGHTS in s.kinds)
         self._planner.downlinks = {key: self._downlinks.rate(key) for key in sessions}
+        self._planner.downlink_limits = {key: self.state.downlink.limit(key) for key in sessions}
         self._planner.names = {key: device.name for key, device in self.state.rights.items()}
         self._planner.connected_s = time.monotonic() - self._began
         workers = max(1, self._settings.workers.workers)
@@ -293,7 +294,8 @@ class FogNode:
     def _peer(self, key: str) -> dict[str, Any]:
         device = self.state.rights.get(key)
         name = "" if device is None else device.name
-        return {"name": name, "downlink_bytes_per_s": self._downlinks.rate(key)}
+        rate = self._downlinks.rate(key)
+        return {"name": name, "downlink_bytes_per_s": rate, **self.state.downlink.status(key)}
 
     def perform(self, instructions: Sequence[Instruction]) -> None:
         """Carry out instructions of the session state machine."""

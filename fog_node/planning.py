@@ -12,7 +12,7 @@ from common.planning.links import Link
 from common.wire.messages import Plan as PlanMessage
 from common.wire.messages import Report
 from fog_node.hysteresis import Hysteresis
-from fog_node.measured import mean, measured_link, measured_node, uniform_rates
+from fog_node.measured import mean, measured_link, measured_node, uniform_rates, within
 from fog_node.settings import FogTrainingSettings, PlannerSettings
 
 __all__ = ["Planner", "Tally"]
@@ -50,6 +50,8 @@ class Planner:
             fog receives records here and takes its detectors there.
         reports: Newest report of each edge, by its key; those of connected edges count.
         downlinks: Bytes a second that the fog measured towards each edge, by its key.
+        downlink_limits: Bytes a second that each edge is sent at most, by its key; None: no bound. A measured
+            rate is that of the link while something is on its way, so it does not know of them.
         names: Names of devices by their keys, for sentences; a key without one stands for itself.
         trained_share: Share of the encoded frames that are trained on, if any were counted.
         validation_share: Share of the encoded frames that are held out.
@@ -70,6 +72,7 @@ class Planner:
     learners: frozenset[str] | None = None
     reports: dict[str, Report] = field(default_factory=dict)
     downlinks: dict[str, float | None] = field(default_factory=dict)
+    downlink_limits: dict[str, float | None] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     trained_share: float | None = None
     validation_share: float = 0.0
@@ -107,12 +110,13 @@ class Planner:
     def deployment(self) -> Deployment:
         """The question: the measured deployment."""
         settings = self.settings
-        reports = [report for key, report in self.reports.items() if key in self.subscribers]
+        reporting = {key: report for key, report in self.reports.items() if key in self.subscribers}
+        reports = list(reporting.values())
         decoding, round_s, training = uniform_rates(reports)
         rates = Rates(
             uplink_bytes_per_s=mean([r.uplink_bytes_per_second for r in reports]),
-            downlink_bytes_per_s=mean([*self.downlinks.values()])
-            or mean([r.downlink_bytes_per_second for r in reports]),
+            downlink_bytes_per_s=mean([self._limited(key, rate) for key, rate in self.downlinks.items()])
+            or mean([self._limited(key, r.downlink_bytes_per_second) for key, r in reporting.items()]),
             shared_medium=settings.shared_medium,
             encode_s_per_frame=self.encode_s_per_frame,
             decode_frames_per_s=decoding,
@@ -228,10 +232,18 @@ class Planner:
             frames=tally.frames,
             packet_bytes=tally.packet_bytes,
             name=self._name(key),
-            link=measured_link(report, self.downlinks.get(key), self.settings.shared_medium),
+            link=measured_link(
+                report,
+                self.downlinks.get(key),
+                self.settings.shared_medium,
+                limit=self.downlink_limits.get(key),
+            ),
             node=measured_node(report),
             learns=self._learns(key) or self.settings.receivers is not None,
         )
+
+    def _limited(self, key: str, rate: float | None) -> float | None:
+        return within(rate, self.downlink_limits.get(key))
 
     def _learns(self, key: str) -> bool:
         return key in self.subscribers and (self.learners is None or key in self.learners)

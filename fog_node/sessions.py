@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.store.records import RecordKind
 from common.wire.credits import SendWindow
-from common.wire.messages import ANY_DEVICE, Hello, Report
+from common.wire.messages import ANY_DEVICE, Fetch, Hello, Report
 
 __all__ = ["Session", "readable_devices", "wanted_kinds"]
 
@@ -27,7 +28,9 @@ class Session:
         kinds: Kinds of records that it receives.
         heard: Time of the last message from it, seconds.
         uploads, upload_bytes: Uploads that wait for their commit.
-        fetches: Fetch requests under way.
+        fetches: Fetch requests under way, those that wait for the device's bandwidth or hours included.
+        held_fetches: Those that wait.
+        held: Whether records or content wait for the device's bandwidth or hours.
         corrections: Corrections of labels that wait for their commit.
         reading: Whether a page of the log is being read for it, or will be read again.
         read_again_at: When a page that could not be read is asked for again, seconds; None when none is.
@@ -48,6 +51,8 @@ class Session:
     uploads: int = 0
     upload_bytes: int = 0
     fetches: int = 0
+    held_fetches: deque[Fetch] = field(default_factory=deque)
+    held: bool = False
     corrections: int = 0
     reading: bool = False
     read_again_at: float | None = None

@@ -22,6 +22,7 @@ from common.planning.control_settings import ControlSettings
 from common.planning.energy_settings import EnergySettings
 from common.store.settings import FogStoreSettings
 from common.wire.endpoint import BindAddress
+from common.wire.schedule import Windows
 from common.wire.settings import WireSettings
 from fog_node.encoders.encoder_settings import EncoderSettings
 from fog_node.workers.ray_settings import RaySettings
@@ -29,6 +30,7 @@ from fog_node.workers.ray_settings import RaySettings
 __all__ = [
     "FogMonitoringSettings",
     "FogSettings",
+    "FogTrafficSettings",
     "FogTrainingSettings",
     "LimitSettings",
     "PlannerSettings",
@@ -84,6 +86,28 @@ class LimitSettings(Settings):
         description="bytes of one connection received and not read yet, such as a message that never ends, "
         "before it is cut; at least twice wire.max_message_bytes, and more than an edge's upload_bytes; "
         "Linux only",
+    )
+
+
+class FogTrafficSettings(Settings):
+    """What each device is sent of records and content, unless its entry in the allow list says otherwise."""
+
+    downlink_bytes_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="bytes of records and content sent to one device a second; null: as many as it asks for",
+    )
+    burst_s: float = Field(
+        1.0,
+        ge=0.05,
+        le=3600,
+        description="seconds of that rate that may go at once after a rest; a whole record always may",
+    )
+    download_windows: Windows = Field(
+        (),
+        description="local times of the fog at which a device is sent them, such as ['22:00-06:00', "
+        "'sat,sun 00:00-24:00']; a window belongs to the day on which it begins; none: always",
     )
 
 
@@ -265,6 +289,9 @@ class FogSettings(LogSettings):
     store: str = Field("store", min_length=1, max_length=4096, description="folder of the durable store")
     storage: FogStoreSettings = Field(FogStoreSettings(), description="bounds of the store")
     limits: LimitSettings = Field(LimitSettings(), description="bounds on peers")
+    traffic: FogTrafficSettings = Field(
+        FogTrafficSettings(), description="bandwidth and hours of what each device is sent"
+    )
     encoder: EncoderSettings = Field(EncoderSettings(), description="how frames are encoded")
     workers: WorkerSettings = Field(WorkerSettings(), description="encoder processes")
     training: FogTrainingSettings = Field(FogTrainingSettings(), description="training at the fog")

@@ -8,7 +8,8 @@ is :mod:`fog_node.encoding`, training's is :mod:`fog_node.learner`.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from common.errors import MessageVersionError, WireError
 from common.store.records import CommitOutcome, LogPage
@@ -34,6 +35,7 @@ from common.wire.messages import (
     Welcome,
 )
 from fog_node.corrections import Corrections
+from fog_node.downlink_pacing import DownlinkPacing
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
 from fog_node.peer_limits import PeerLimits
 from fog_node.sessions import Session, readable_devices, wanted_kinds
@@ -56,6 +58,7 @@ class FogState:
         last_position: Newest position of its log.
         rights: Device by public key.
         seed: Seed of the session numbers.
+        clock: The local time, for the hours of devices.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class FogState:
         last_position: int,
         rights: Mapping[str, Device],
         seed: int | None = None,
+        clock: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._settings = settings
         self._fog_key = fog_key
@@ -77,11 +81,15 @@ class FogState:
         self._sessions: dict[str, Session] = {}
         self._numbers: dict[int, Session] = {}
         self.limits = PeerLimits(settings.limits)
+        self.downlink = DownlinkPacing(settings.traffic, settings.planner.packet_overhead_bytes, clock)
+        self.downlink.listed(self._rights)
         self._uploads = Uploads(settings, self._sessions, self.limits)
         self.corrections = Corrections(settings, self._numbers)
         """Corrected labels on their way to the log."""
         self._plan: Plan | None = None
         self._stopping = False
+        # Of the newest event that told it, for those that do not: a tick comes every few milliseconds.
+        self._now = 0.0
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -109,6 +117,7 @@ class FogState:
 
     def received(self, routing_id: bytes, key: str, message: Message, now: float) -> list[Instruction]:
         """A message has come from the connection ``routing_id`` of the authenticated ``key``."""
+        self._now = now
         rights = self._rights.get(key)
         if rights is None:
             return [self._error(routing_id, key, ErrorCode.NOT_ALLOWED, _not_listed(key))]
@@ -176,7 +185,9 @@ class FogState:
             return []
         session.reading = False
         for record in page.records:
-            session.window.sent(record.position, len(record.payload or b""))
+            size = len(record.payload or b"")
+            session.window.sent(record.position, size)
+            self.downlink.sent(session.key, 1, size, self._now)
         session.window.passed(page.through)
         sent: list[Instruction] = [self._send(session, RecordMessage.of(record)) for record in page.records]
         last = page.records[-1].position if page.records else 0
@@ -197,6 +208,9 @@ class FogState:
         if total is None:
             sentence = "the fog has no such content, or your key may not read it"
             return self._fetched(number, Error(ErrorCode.NOT_FOUND, sentence, request.digest))
+        session = self._numbers.get(number)
+        if session is not None:
+            self.downlink.sent(session.key, 0, len(payload), self._now)
         return self._fetched(number, Chunk(request.digest, request.offset, total, payload))
 
     def blob_failed(self, number: int, request: ReadBlob) -> list[Instruction]:
@@ -216,6 +230,7 @@ class FogState:
         for key in self._rights.keys() - rights.keys():
             self.limits.forget(key)
         self._rights = dict(rights)
+        self.downlink.listed(self._rights)
         instructions: list[Instruction] = []
         for key in changed:
             session = self._sessions[key]
@@ -235,7 +250,8 @@ class FogState:
         return [self._send(session, plan) for session in self._sessions.values()]
 
     def tick(self, now: float) -> list[Instruction]:
-        """Time has passed: silent edges are forgotten."""
+        """Time has passed: silent edges are forgotten, what was held back goes on."""
+        self._now = now
         wire = self._settings.wire
         for session in list(self._sessions.values()):
             if now - session.heard > wire.heartbeat_seconds * wire.liveness:
@@ -245,6 +261,8 @@ class FogState:
             if session.read_again_at is not None and now >= session.read_again_at:
                 session.reading, session.read_again_at = False, None
                 pages += self._read_on(session)
+            if session.held:
+                pages += self._release(session)
         return [*self._uploads.commit(), *pages]
 
     def stop(self) -> None:
@@ -311,8 +329,19 @@ class FogState:
             error = Error(ErrorCode.BAD_MESSAGE, sentence, message.digest)
             return [Send(session.routing_id, error, session.key)]
         session.fetches += 1
-        length = min(message.length, self._settings.wire.chunk_bytes)
-        return [ReadBlob(session.number, message.digest, message.offset, length, session.devices)]
+        session.held_fetches.append(message)
+        return self._release(session)
+
+    def _release(self, session: Session) -> list[Instruction]:
+        """What the device's bandwidth and hours let through of what it has asked for; the rest is held."""
+        reads: list[Instruction] = []
+        # One at a time: what it takes of the bandwidth is known once it is read.
+        if session.held_fetches and self.downlink.ready(session.key, self._now):
+            fetch = session.held_fetches.popleft()
+            length = self.downlink.piece(session.key, min(fetch.length, self._settings.wire.chunk_bytes))
+            reads.append(ReadBlob(session.number, fetch.digest, fetch.offset, length, session.devices))
+        session.held = bool(session.held_fetches)
+        return [*reads, *self._read_on(session)]
 
     def _fetched(self, number: int, answer: Message) -> list[Instruction]:
         session = self._numbers.get(number)
@@ -328,6 +357,10 @@ class FogState:
         records, size = window.room()
         if not records:
             return []
+        if not self.downlink.ready(session.key, self._now):
+            session.held = True
+            return []
+        records, size = self.downlink.page(session.key, records, size, self._now)
         session.reading = True
         return [ReadLog(session.number, window.through, records, size, session.devices, session.kinds)]
 

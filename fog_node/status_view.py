@@ -124,6 +124,7 @@ def _devices(status: Mapping[str, Any]) -> Section:
                 "-" if held is None else count(max(0, status["log_position"] - held)),
                 count(peer.get("records_in_flight")),
                 count(peer.get("credit_records")),
+                _bound(peer),
             )
         )
     columns = (
@@ -137,5 +138,13 @@ def _devices(status: Mapping[str, Any]) -> Section:
         "behind",
         "in flight",
         "credits",
+        "bound",
     )
     return Section("devices", columns=columns, rows=rows)
+
+
+def _bound(peer: Mapping[str, Any]) -> str:
+    if not peer.get("download_hours", True):
+        return "not at this hour"
+    limit = peer.get("downlink_limit_bytes_per_s")
+    return "-" if limit is None else f"{size(limit)}/s"

@@ -20,6 +20,7 @@ from common.config import Settings, parse_settings
 from common.errors import ConfigError
 from common.wire.keys import KEY_PATTERN, check_public_key, others_can_write
 from common.wire.messages import ANY_DEVICE
+from common.wire.schedule import Windows
 
 __all__ = ["AllowList", "Device"]
 
@@ -27,6 +28,8 @@ HEADER = """\
 # Devices that this fog knows, by public key. A key that is not here is not let in.
 #   may_upload     whether it may upload frames
 #   may_subscribe  devices whose records it may receive: their keys, or "*" for all
+#   downlink_bytes_per_s, download_windows
+#                  how much it is sent and when, in place of what the fog's configuration says under traffic
 # The fog reads this file again when it changes.
 devices:
 """
@@ -41,12 +44,18 @@ class Device:
         may_upload: Whether it may upload frames.
         may_subscribe: Keys of the devices whose records it may receive; ``"*"`` for all.
         name: For people.
+        downlink_bytes_per_s: Bytes of records and content that it is sent a second at most; None: as the
+            fog's configuration says.
+        download_windows: Local times of the fog at which it is sent them, as
+            :func:`common.wire.schedule.parse_window` reads them; None: as the fog's configuration says.
     """
 
     key: str
     may_upload: bool = False
     may_subscribe: tuple[str, ...] = ()
     name: str = ""
+    downlink_bytes_per_s: float | None = None
+    download_windows: tuple[str, ...] | None = None
 
     def may_receive(self, device: str) -> bool:
         """Whether it may receive records of this source device."""
@@ -58,6 +67,8 @@ class _Entry(Settings):
     may_upload: bool = False
     may_subscribe: tuple[str, ...] = Field(default=(), max_length=10_000)
     name: str = Field(default="", max_length=200)
+    downlink_bytes_per_s: float | None = Field(default=None, gt=0, le=1e12)
+    download_windows: Windows | None = None
 
     @pydantic.field_validator("key")
     @classmethod
@@ -129,12 +140,14 @@ class AllowList:
         The file is replaced in one step, so a reader sees the old list or the new one.
 
         Raises:
-            ConfigError: The key or the file is malformed, or it cannot be written.
+            ConfigError: The device or the file is malformed, or it cannot be written.
         """
         check_public_key(device.key)
         for key in device.may_subscribe:
             if key != ANY_DEVICE:
                 check_public_key(key)
+        # What the fog would refuse to read must not get into its file.
+        _parse(HEADER + _block(device, "  "), "the entry")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path.parent):
             text = self._read() if self.path.exists() else ""
@@ -177,7 +190,7 @@ def _parse(text: str, name: str) -> dict[str, Device]:
     for entry in entries:
         if entry.key in devices:
             raise ConfigError(f"{name} lists the key {entry.key} twice; keep one entry")
-        devices[entry.key] = Device(entry.key, entry.may_upload, entry.may_subscribe, entry.name)
+        devices[entry.key] = Device(**dict(entry))
     return devices
 
 
@@ -191,6 +204,11 @@ def _block(device: Device, indent: str) -> str:
         f"{indent}  may_upload: {str(device.may_upload).lower()}",
         f"{indent}  may_subscribe: [{keys}]",
     ]
+    if device.downlink_bytes_per_s is not None:
+        lines.append(f"{indent}  downlink_bytes_per_s: {device.downlink_bytes_per_s!r}")
+    if device.download_windows is not None:
+        windows = ", ".join(f"'{text}'" for text in device.download_windows)
+        lines.append(f"{indent}  download_windows: [{windows}]")
     return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,8 @@ from common.config import parse_settings
 from common.errors import ConfigError
 from common.frame import Frame, FrameIdentity
 from common.wire.messages import Fetch, Ping, Pull, Welcome
+from common.wire.schedule import Schedule, parse_window
 from edge_node.pacing import DownlinkGate, Pacing
-from edge_node.schedule import Schedule, parse_window
 from edge_node.settings import EdgeSettings, TrafficSettings
 from edge_node.uploading import LoadUploads, SendUpload, Uploading
 

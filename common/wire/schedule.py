@@ -1,4 +1,4 @@
-"""At which local times frames are uploaded: a pure function of the time of day and the weekday."""
+"""At which local times something is sent: a pure function of the time of day and the weekday."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
-__all__ = ["DAYS", "Schedule", "Window", "parse_window"]
+from pydantic import AfterValidator, Field
+
+__all__ = ["DAYS", "Schedule", "Window", "Windows", "parse_window"]
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """Names of the weekdays, from Monday."""
@@ -74,6 +77,16 @@ def parse_window(text: str) -> Window:
     if start == end:
         raise ValueError(f"{text!r} begins when it ends; for a whole day write 00:00-24:00")
     return Window(days, start, end)
+
+
+def _readable(windows: tuple[str, ...]) -> tuple[str, ...]:
+    for text in windows:
+        parse_window(text)
+    return windows
+
+
+Windows = Annotated[tuple[str, ...], Field(max_length=100), AfterValidator(_readable)]
+"""A setting: the windows of a :class:`Schedule`."""
 
 
 def _days(text: str) -> frozenset[int]:
