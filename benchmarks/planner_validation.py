@@ -8,8 +8,9 @@ without a limit measures what messages add and how quickly the fog encodes; from
 model and the event simulation foretell bytes and seconds. Nothing is fitted afterwards. Exit code 1 when a
 prediction is off by more than 2 % of bytes or 15 % of the time.
 
-Links are cables between network namespaces (root, Linux) or, elsewhere, the impairment proxy. The strategy
-is fog encoding with training at the edges; serverless JPEG has no daemon to compare with.
+Links are cables between network namespaces (root, Linux) or, elsewhere, the impairment proxy. With strategy
+`edge` packets are shared and training is left out; with `fog` a stand-in for the fog's trainer takes a fixed
+time and every edge gets a detector. Serverless JPEG has no daemon to compare with.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from common.cli import add_json, make_folder, print_json, progress, run_command, yield_while_waiting
@@ -32,6 +34,7 @@ from planner_proof.daemons import Edge, deploy
 from planner_proof.links import CableLinks, Links, ProxyLinks
 from planner_proof.predict import Prediction, planned, simulated
 from planner_proof.report import Row, plot, print_table
+from simulations.chaos.stand_in_trainer import WEIGHTS_VARIABLE
 from simulations.namespaces import why_not
 from simulations.processes import Nodes, termination_as_interrupt
 
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--edges", type=int, default=default.edges, help=f"({default.edges})")
     parser.add_argument("--frames", type=int, default=default.frames, help=f"an edge ({default.frames})")
     parser.add_argument("--profile", choices=("jpeg", "webp", "avif", "pyramid"), default=default.profile)
+    parser.add_argument("--strategy", choices=("edge", "fog"), default=default.strategy, help="(edge)")
     parser.add_argument("--quick", action="store_true", help="2 edges, 12 small frames, one rate: seconds")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("out/planner_validation"))
     add_json(parser)
@@ -61,13 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: argparse.Namespace) -> int:
     if arguments.quick:
-        case, rates = QUICK, arguments.rates or (QUICK_RATE,)
+        case, rates = replace(QUICK, strategy=arguments.strategy), arguments.rates or (QUICK_RATE,)
     else:
         case = Case(
             edges=arguments.edges,
             frames=arguments.frames,
             profile=arguments.profile,
             source=arguments.source,
+            strategy=arguments.strategy,
         )
         rates = arguments.rates or RATES
     if case.edges < 2 or case.frames <= case.batch_frames or min(rates) < 10e3:
@@ -76,10 +81,19 @@ def _command(arguments: argparse.Namespace) -> int:
     kind = _kind(arguments.links)
     with termination_as_interrupt():
         known, rows = validate(case, rates, kind, out, quiet=arguments.json, quick=arguments.quick)
-    heading = f"{case.edges} edges x {case.frames} frames, profile {case.profile}, links: {kind}"
+    heading = (
+        f"{case.edges} edges x {case.frames} frames, profile {case.profile}, "
+        f"training at the {case.strategy}, links: {kind}"
+    )
     plot(rows, out / "planner_validation.png", heading)
     result = {
-        "case": {"edges": case.edges, "frames": case.frames, "profile": case.profile, "links": kind},
+        "case": {
+            "edges": case.edges,
+            "frames": case.frames,
+            "profile": case.profile,
+            "strategy": case.strategy,
+            "links": kind,
+        },
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "calibration": known.to_json(),
         "rates": [row.to_json() for row in rows],
@@ -102,7 +116,8 @@ def validate(
     with tempfile.TemporaryDirectory() as folder:
         sizes = packet_sizes(case, frames)
         idle = {"idle_s": 5.0} if quick else {}
-        known = calibrate(Path(folder, "calibration"), case, frames[first], sizes[first], **idle)
+        shared = replace(case, strategy="edge")  # Packets that arrive tell more of messages than detectors.
+        known = calibrate(Path(folder, "calibration"), shared, frames[first], sizes[first], **idle)
         rows = []
         for rate in progress(rates, total=len(rates), title="deploying", quiet=quiet):
             links: Links = (CableLinks if kind == "namespaces" else ProxyLinks)(names_of(case), rate)
@@ -130,7 +145,7 @@ def _measure(
     """Run the daemons over these links."""
     edges = [Edge(name, own, [other for other in frames if other != name]) for name, own in frames.items()]
     timeout = 60 + 5 * max(planner.seconds, simulator.seconds)
-    with Nodes() as nodes:
+    with Nodes({WEIGHTS_VARIABLE: str(case.detector_bytes)}) as nodes:
         seen = deploy(folder, case, links, edges, nodes, timeout_s=timeout).delivered()
     carried = list(seen.carried.values())
     raw = [c.raw_up + c.raw_down for c in carried if c.raw_up is not None and c.raw_down is not None]

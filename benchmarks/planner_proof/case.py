@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from common.datasets import open_source
 from common.errors import UsageError
 from common.frame import Frame
+from simulations.chaos.stand_in_trainer import ROUND_S
 from simulations.loopback_scenario import load_loopback_scenario
 from simulations.moving_crops import make_clip
 
@@ -30,6 +32,9 @@ class Case:
         targets: Background and object PSNR, dB.
         batch_frames: Frames that the encoder takes up together.
         wait_s: Seconds that a frame may wait for its batch to fill.
+        strategy: Where training runs: "edge" (left out; packets are shared) or "fog" (detectors are).
+        detector_bytes: What a stand-in for the fog's trainer writes; YOLOv8n has 6.3 MB at 16 bit.
+        training_s: What it takes for that.
         source: Frames instead of made ones.
     """
 
@@ -42,6 +47,9 @@ class Case:
     targets: tuple[float, float] = (28.0, 33.0)
     batch_frames: int = 4
     wait_s: float = 0.2
+    strategy: Literal["edge", "fog"] = "edge"
+    detector_bytes: int = 6_300_000
+    training_s: float = ROUND_S
     source: Path | None = None
 
 

@@ -19,6 +19,7 @@ from edge_node.settings import EdgeSettings
 from fog_node.settings import FogSettings
 from planner_proof.case import Case, classes_of
 from planner_proof.links import Carried, Links
+from simulations.chaos import stand_in_trainer
 from simulations.processes import Nodes
 from simulations.recordings import write_source
 from simulations.watch import Status, status_of
@@ -78,6 +79,7 @@ class Seen:
 class Running:
     """Daemons that run."""
 
+    case: Case
     nodes: Nodes
     links: Links
     edges: Sequence[Edge]
@@ -86,7 +88,7 @@ class Running:
     timeout_s: float
 
     def delivered(self) -> Seen:
-        """Wait until every edge has every packet that it is to get.
+        """Wait until every edge has all that it is to get: packets, or the detector of a fog that trains.
 
         Raises:
             DeploymentError: A node has ended, or it took longer than the timeout.
@@ -101,7 +103,11 @@ class Running:
         self._wait(uploading, end, "the first upload")
         seen = Seen(time.monotonic(), 0.0, {}, {}, {})
         recorded = {edge.name: len(edge.frames) for edge in self.edges}
-        wanted = {edge.name: sum(recorded[name] for name in edge.hears) for edge in self.edges}
+        kind = "packet" if self.case.strategy == "edge" else "weights"
+        wanted = {
+            edge.name: sum(recorded[name] for name in edge.hears) if kind == "packet" else 1
+            for edge in self.edges
+        }
 
         def done() -> bool:
             fog = status_of(self.fog_store)
@@ -114,11 +120,11 @@ class Running:
             refused = [name for name, s in seen.edges.items() if s and s["outbox"]["refused"]]
             if refused:
                 raise DeploymentError(f"the fog refuses frames of {refused[0]}; look at the edge's log")
-            records = {n: s["inbox"]["packet"] if s else -1 for n, s in seen.edges.items()}
+            records = {n: s["inbox"][kind] if s else -1 for n, s in seen.edges.items()}
             uploaded = {n: s["outbox"]["acknowledged"] if s else -1 for n, s in seen.edges.items()}
             return records == wanted and uploaded == recorded
 
-        self._wait(done, end, "every packet at every edge")
+        self._wait(done, end, f"every {kind} at every edge")
         seen.last_s = time.monotonic()
         seen.carried = self.links.carried()
         return seen
@@ -176,7 +182,13 @@ def deploy(
             "batch_frames": case.batch_frames,
         },
         "workers": {"workers": 1, "threads": 1, "wait_s": case.wait_s},
-        "training": {"strategy": "edge", "detector": {"classes": classes}},
+        "training": {
+            "strategy": case.strategy,
+            "min_frames": sum(len(edge.frames) for edge in edges),
+            "rounds": 1,
+            "detector": {"classes": classes},
+            "module": stand_in_trainer.MODULE,
+        },
         "status_s": STATUS_S,
         **fog,
     }
@@ -189,7 +201,13 @@ def deploy(
         prefix=links.command("fog"),
     )
     running = Running(
-        nodes, links, edges, {e.name: folder / e.name / "store" for e in edges}, place / "store", timeout_s
+        case,
+        nodes,
+        links,
+        edges,
+        {edge.name: folder / edge.name / "store" for edge in edges},
+        place / "store",
+        timeout_s,
     )
 
     def ready() -> bool:

@@ -18,7 +18,6 @@ from common.cost_model import (
     Link,
     Rates,
     Strategy,
-    StrategyCost,
     plan,
 )
 from common.frame import Frame
@@ -60,7 +59,7 @@ def planned(
     rate: float,
     goodput: float,
 ) -> Prediction:
-    """The communication model's answer for fog encoding with training at the edges, training left out."""
+    """The communication model's answer for the case's strategy; training at the edges is left out."""
     loads = [
         DeviceLoad(
             jpeg_bytes=sum(len(frame.image) for frame in own),
@@ -76,11 +75,11 @@ def planned(
     question = Deployment(
         devices=with_audience(loads, wants),
         alpha=None,
-        detector_bytes=0,
+        detector_bytes=case.detector_bytes,
         rates=Rates(
             encode_s_per_frame=known.encode_s,
             edge_training_s=0.0,
-            fog_training_s=0.0,
+            fog_training_s=case.training_s,
             encode_batch_frames=case.batch_frames,
         ),
         upload_overhead_bytes=known.upload_overhead_bytes,
@@ -94,13 +93,10 @@ def planned(
         ),
     )
     # Heartbeats last as long as the deployment, which the model has to be asked first.
-    seconds = _edge(question).seconds or 0.0
-    cost = _edge(replace(question, connected_s=seconds))
+    strategy = Strategy(case.strategy)
+    seconds = plan(question).cost(strategy).seconds or 0.0
+    cost = plan(replace(question, connected_s=seconds)).cost(strategy)
     return Prediction(cost.uplink_bytes, cost.downlink_bytes, cost.seconds or 0.0, cost.binds)
-
-
-def _edge(question: Deployment) -> StrategyCost:
-    return plan(question).cost(Strategy.EDGE)
 
 
 def simulated(
@@ -138,11 +134,17 @@ def simulated(
                 "arrivals": {"interval_s": 0.0, "start": "together", "frames": case.frames},
                 "link": {"uplink_bytes_per_s": rate, "downlink_bytes_per_s": rate, "goodput": goodput},
                 "own_returned": False,
-                "learns": False,
+                "learns": case.strategy == "fog",
             }
         ],
         "fog": {"batch_frames": case.batch_frames, "wait_s": case.wait_s},
-        "policy": {"strategy": "edge"},
+        "policy": {"strategy": case.strategy},
+        "training": {
+            "first_frames": case.edges * case.frames,
+            "held_out": 0,
+            "fog_s": case.training_s,
+            "detector_bytes": case.detector_bytes,
+        },
         "upload_overhead_bytes": round(known.upload_overhead_bytes),
         "packet_overhead_bytes": round(known.packet_overhead_bytes),
         "control": {

@@ -1,10 +1,12 @@
 """``python -m simulations.chaos.stand_in_trainer``: a trainer process that writes weights without training.
 
-What is tested is that a trainer that dies or hangs harms nothing, and that large payloads arrive whole.
+What is tested is that a trainer that dies or hangs harms nothing, and that large payloads arrive whole. An
+environment variable may say how large they are.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,7 +26,7 @@ from common.node.learning_messages import (
 )
 from common.node.pipe import connect_parent
 
-__all__ = ["MODULE", "main"]
+__all__ = ["MODULE", "ROUND_S", "WEIGHTS_VARIABLE", "main"]
 
 MODULE = "simulations.chaos.stand_in_trainer"
 """Value of the nodes' setting ``training.module``."""
@@ -32,14 +34,21 @@ MODULE = "simulations.chaos.stand_in_trainer"
 STEPS, STEP_S = 5, 0.1
 """A round takes long enough to be killed in."""
 
+ROUND_S = STEPS * STEP_S
+"""Seconds of a round."""
+
 WEIGHTS_BYTES = 220_000
 """More than travels in one message."""
+
+WEIGHTS_VARIABLE = "STAND_IN_WEIGHTS_BYTES"
+"""Environment variable with another number of bytes."""
 
 
 def main() -> int:
     """Answer the daemon until it says stop; returns the exit code."""
     pipe = connect_parent()
     folder, role, rounds = Path(), "", 0
+    size = int(os.environ.get(WEIGHTS_VARIABLE, WEIGHTS_BYTES))
     while (value := pipe.receive()) is not None:
         match from_map(value):
             case Start(role, _, work_dir, _):
@@ -53,8 +62,8 @@ def main() -> int:
                     pipe.send(to_map(Progress(step + 1, STEPS, 0.5)))
                 weights = folder / "round.safetensors"
                 text = f"{role} {time.monotonic_ns()} ".encode()
-                weights.write_bytes((text * (WEIGHTS_BYTES // len(text) + 1))[:WEIGHTS_BYTES])
-                metrics = {"map50": 0.5, "map50_95": 0.3, "seconds": STEPS * STEP_S}
+                weights.write_bytes((text * (size // len(text) + 1))[:size])
+                metrics = {"map50": 0.5, "map50_95": 0.3, "seconds": ROUND_S}
                 pipe.send(to_map(Result(True, "it is better", str(weights), metrics)))
             case Judge(_, judged):
                 pipe.send(to_map(Result(True, "it is not worse", judged, {"map50": 0.5})))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import planner_validation
+from planner_proof.case import Case
 from planner_proof.predict import Prediction
 from planner_proof.report import Row
 from simulations.events.files import load_event_scenario
@@ -55,3 +56,12 @@ def test_a_prediction_holds_within_its_tolerances(seconds, down, holds):
 def test_too_small_a_deployment_is_told_in_a_sentence(tmp_path, capsys):
     assert planner_validation.main(["--edges", "1", "--out", str(tmp_path)]) == 2
     assert "at least 2 edges" in capsys.readouterr().err
+
+
+def test_training_at_the_fog_sends_its_detector_to_every_edge(tmp_path):
+    _, result = result_of(tmp_path, "--quick", "--links", "proxy", "--strategy", "fog", "--rates", "2e6")
+    (row,) = result["rates"]
+    assert row["measured"]["down"] > 2 * Case().detector_bytes
+    for error in row["errors"].values():
+        assert abs(error["up"]) < 0.03
+        assert abs(error["down"]) < 0.02
