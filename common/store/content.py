@@ -9,6 +9,7 @@ from pathlib import Path
 
 from common.store.blobs import BlobFolder
 from common.store.database import Database
+from common.store.lost_commits import keep_marks, tell_lost_commits
 from common.store.records import INLINE_LIMIT_BYTES
 from common.store.rows import verified
 from common.store.schema import Role
@@ -51,7 +52,9 @@ class ContentDatabase(Database):
 
     @contextmanager
     def opening(self, held: Callable[[bytes], bool] = lambda _: False) -> Iterator[sqlite3.Connection]:
-        """The first transaction: removes what a killed writer left; closes the database if it fails.
+        """The first transaction: removes what a killed writer left, and tells what a damaged log has lost.
+
+        The database is closed if it fails.
 
         Args:
             held: As of :meth:`BlobFolder.sweep`.
@@ -59,7 +62,12 @@ class ContentDatabase(Database):
         try:
             with self.transaction() as connection:
                 self.blobs.sweep(self.refers, held)
+                tell_lost_commits(self)
                 yield connection
+                keep_marks(self)
+            if self.fresh:
+                # The tables and the store's identity must not hang on a write-ahead log for long.
+                self._give_log_back()
         except BaseException:
             self.close()
             raise

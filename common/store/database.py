@@ -9,13 +9,14 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from common.errors import StoreCorruptError, StoreError, StoreFullError
 from common.store.blobs import durable_folder
+from common.store.high_water import HighWater, HighWaterFile
 from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
 from common.store.schema_check import altered_table
 from common.store.settings import StoreSettings
@@ -62,6 +63,10 @@ class Database:
         role: What kind of store it is; None takes what is there.
         settings: Bounds; None opens an existing store for reading beside its writer.
 
+    Attributes:
+        fresh: Whether the database was made just now.
+        measure: How far the store has come, asked after every commit; None: nothing is noted.
+
     Raises:
         StoreError: Locked by another process, of another role or a newer schema, or not there.
         StoreCorruptError: The file is no SQLite database.
@@ -78,11 +83,15 @@ class Database:
         self._settings = settings
         self._lock_file: IO[bytes] | None = None
         self._connection: sqlite3.Connection | None = None
+        self._marks: HighWaterFile | None = None
+        self.fresh = False
+        self.measure: Callable[[], HighWater] | None = None
         try:
             if settings is not None:
                 try:
                     durable_folder(folder)
                     self._lock_file = lock_folder(folder)
+                    self._marks = HighWaterFile(folder)
                 except OSError as error:
                     raise StoreError(
                         f"{folder} cannot be the folder of a store ({error.strerror}); name another folder"
@@ -110,7 +119,7 @@ class Database:
             connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             found = int(connection.execute("PRAGMA application_id").fetchone()[0])
-            fresh = version == 0
+            fresh = self.fresh = version == 0
             known = {number: name for name, number in APPLICATION_IDS.items()}.get(found)
             if not fresh and (known is None or (role is not None and known != role)):
                 owner = "an edge" if role == "edge" else "a fog"
@@ -224,6 +233,19 @@ class Database:
                 ):
                     self._give_log_back()
                 raise
+            self._note()
+
+    def _note(self) -> None:
+        """Write down how far the store has come."""
+        if self._marks is not None and self.measure is not None:
+            # The commit is done: nothing that goes wrong here takes it back.
+            with contextlib.suppress(sqlite3.Error):
+                self._marks.write(self.measure())
+
+    @property
+    def high_water(self) -> HighWater | None:
+        """How far the store had come when it was opened, by what stands beside the database."""
+        return None if self._marks is None else self._marks.found
 
     def require_room(self, inline: int, files: int = 0) -> None:
         """Refuse to take in more bytes when the disk would fall below its reserve.
@@ -316,6 +338,9 @@ class Database:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+            if self._marks is not None:
+                self._marks.close()
+                self._marks = None
             if self._lock_file is not None:
                 self._lock_file.close()
                 self._lock_file = None

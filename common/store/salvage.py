@@ -25,9 +25,10 @@ from common.store.backup import (
 )
 from common.store.blobs import BlobFolder
 from common.store.database import DATABASE_NAME
+from common.store.high_water import HighWater, read_high_water
 from common.store.log_rows import LOG_COLUMNS, columns_sound
 from common.store.records import INLINE_LIMIT_BYTES
-from common.store.rows import columns_match
+from common.store.rows import columns_match, unsigned
 from common.store.schema import APPLICATION_IDS
 from common.store.sqlite_fog import SqliteFogStore
 from common.store.sqlite_uploads import FRAME_TYPES
@@ -49,7 +50,7 @@ PADDED_NAME = "padded.sqlite3"
 """The copy, while it is read."""
 
 MOST_LOST = 10_000_000
-"""A number of the newest upload that is further beyond what was read is damage itself."""
+"""A number of the newest upload or position that is further beyond what was read is damage itself."""
 
 LOST_UPLOADS = (
     "these uploads could not be read from a damaged database; those without a record in the log are lost"
@@ -91,7 +92,7 @@ def salvage(folder: Path, target: Path, progress: Progress = lambda files: files
             if role not in (0, APPLICATION_IDS["fog"]):
                 raise StoreError(f"{path} is not the store of a fog; only a fog's store is salvaged")
             with closing(connect(target / DATABASE_NAME)) as copy:
-                lost = _copy(source, copy)
+                lost = _copy(source, copy, _marks(source, folder))
                 copy.commit()
                 digests = copy.execute("SELECT digest FROM frames UNION SELECT digest FROM log").fetchall()
                 copy.execute("PRAGMA journal_mode = DELETE")
@@ -124,7 +125,7 @@ def _source(path: Path, target: Path) -> sqlite3.Connection:
     return source
 
 
-def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> list[str]:
+def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, reached: HighWater) -> list[str]:
     """Copy the sound rows; one sentence for each table of which some were not."""
     sentences: list[str] = []
     for table in TABLES:
@@ -159,16 +160,27 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection) -> list[str]:
     first = copy.execute("SELECT min(position) FROM log").fetchone()[0]
     trimmed = _trimmed(source, first or 1)
     copy.execute("INSERT OR REPLACE INTO state (key, value) VALUES ('trimmed', ?)", (trimmed,))
-    lost = _note_lost(copy, trimmed)
+    lost = _note_lost(copy, trimmed, reached.first)
     if lost:
         sentences.append(f"{lost} positions of the log are lost; readers get gap records for them")
-    uploads = _note_lost_uploads(source, copy)
+    uploads = _note_lost_uploads(source, copy, reached.second)
     if uploads:
         sentences.append(f"{uploads} uploads could not be read and have no record in the log; they are lost")
     return sentences
 
 
-def _note_lost_uploads(source: sqlite3.Connection, copy: sqlite3.Connection) -> int:
+def _marks(source: sqlite3.Connection, folder: Path) -> HighWater:
+    """How far the store had come, by the marks beside it; a damaged database may not tell whose it is."""
+    marks = read_high_water(folder) or HighWater(0, 0, 0)
+    try:
+        row = source.execute("SELECT value FROM state WHERE key = 'log_id'").fetchone()
+    except sqlite3.DatabaseError:
+        row = None
+    other = row is not None and isinstance(row[0], int) and unsigned(row[0]) != marks.store
+    return HighWater(0, 0, 0) if other else marks
+
+
+def _note_lost_uploads(source: sqlite3.Connection, copy: sqlite3.Connection, reached: int) -> int:
     """Put every hole in the order of uploads into quarantine; how many of them have no record either."""
     try:
         row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frames'").fetchone()
@@ -177,7 +189,8 @@ def _note_lost_uploads(source: sqlite3.Connection, copy: sqlite3.Connection) -> 
         newest = 0
     arrivals = [row[0] for row in copy.execute("SELECT arrival FROM frames ORDER BY arrival")]
     last = max([0, *arrivals])
-    if isinstance(newest, int) and last < newest < last + MOST_LOST:
+    newest = max(newest, reached) if isinstance(newest, int) else reached
+    if last < newest < last + MOST_LOST:
         last = newest
         # A number that was given once is not given again.
         copy.execute("DELETE FROM sqlite_sequence WHERE name = 'frames'")
@@ -209,12 +222,15 @@ def _trimmed(source: sqlite3.Connection, first: int) -> int:
     return value if isinstance(value, int) and 0 <= value < LAST_ROW else first - 1
 
 
-def _note_lost(copy: sqlite3.Connection, trimmed: int) -> int:
+def _note_lost(copy: sqlite3.Connection, trimmed: int, reached: int) -> int:
     """Put every hole in the log into quarantine, so that readers are told; how many positions."""
     lost, expected = 0, trimmed + 1
     finished = copy.execute("SELECT coalesce(max(position), 0) FROM frames").fetchone()[0]
     positions = [row[0] for row in copy.execute("SELECT position FROM log WHERE position > ?", (trimmed,))]
-    for position in [*positions, max([finished, trimmed, *positions]) + 1]:
+    newest = max([finished, trimmed, *positions])
+    if newest < reached < newest + MOST_LOST:
+        newest = reached
+    for position in [*positions, newest + 1]:
         if position > expected:
             copy.execute(
                 "INSERT OR IGNORE INTO quarantine (source, place, last, time, reason, facts) "

@@ -43,7 +43,7 @@ class SqliteInbox:
             # The newest row may have gone into quarantine: its place is not used again.
             newest = connection.execute(
                 "SELECT max(coalesce((SELECT max(sequence) FROM inbox), 0), "
-                "coalesce((SELECT max(place) FROM quarantine WHERE source = 'inbox'), 0))"
+                "coalesce((SELECT max(coalesce(last, place)) FROM quarantine WHERE source = 'inbox'), 0))"
             ).fetchone()
             counts = connection.execute(
                 "SELECT kind, count(*) FROM inbox GROUP BY kind "

@@ -50,15 +50,17 @@ class SqliteOutbox:
         # What a node asks for all the time is held in memory: the answer waits for no disk.
         self._epoch = unsigned(database.state("epoch") or 0)
         with database.reading() as connection:
-            recorded, refused, expired = connection.execute(
-                "SELECT coalesce(max(number) + 1, 0), count(*) FILTER (WHERE state = 'refused'), "
-                "count(*) FILTER (WHERE state = 'expired') FROM outbox"
+            recorded, acknowledged, refused, expired = connection.execute(
+                # Numbers of frames that a damaged write-ahead log took along are not given again.
+                "SELECT max(coalesce(max(number) + 1, 0), coalesce((SELECT max(last) + 1 FROM quarantine "
+                "WHERE source = 'outbox'), 0)), count(*) FILTER (WHERE state = 'acknowledged'), "
+                "count(*) FILTER (WHERE state = 'refused'), count(*) FILTER (WHERE state = 'expired') "
+                "FROM outbox"
             ).fetchone()
             waiting, size = connection.execute(
                 "SELECT count(*), coalesce(sum(size), 0) FROM outbox WHERE state = 'waiting'"
             ).fetchone()
         self.quarantine = Quarantine(database, settings.max_quarantine_bytes)
-        acknowledged = recorded - waiting - refused - expired
         self._outbox = OutboxState(recorded, waiting, size, acknowledged, refused, expired)
 
     @property
