@@ -22,31 +22,22 @@ from common.node.process_figures import child_figures
 from common.node.upkeep import Upkeep
 from common.node.waiting import Waiting
 from common.store.contract import FogStore
-from common.store.records import CommitOutcome, PendingFrame, Record, RecordKind
+from common.store.records import CommitOutcome, Record, RecordKind
 from common.wire.allow_list import AllowList, Device
 from common.wire.messages import Message, Pull, RecordMessage
 from fog_node.corrections import CorrectionWriter
 from fog_node.counters import FogCounters
 from fog_node.downlinks import Downlinks
-from fog_node.encoding import (
-    Assign,
-    EncodingInstruction,
-    EncodingState,
-    Finish,
-    FinishFrames,
-    Kill,
-    LoadPending,
-)
+from fog_node.encoding import Finish
+from fog_node.frame_encoding import FrameEncoding
 from fog_node.instructions import Commit, Instruction, ReadBlob, ReadLog, Send, WriteCorrection
 from fog_node.learner import Learner
 from fog_node.log_count import LogCount
 from fog_node.log_reader import LogReader
-from fog_node.log_records import Figures, finish_frames, record_of
+from fog_node.log_records import Figures, record_of
 from fog_node.planning import Planner
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
-from fog_node.workers.encoder_messages import BatchEncoded, StartEncoder
-from fog_node.workers.encoder_pool import encoder_pool
 
 __all__ = ["FogNode", "Sender"]
 
@@ -108,32 +99,20 @@ class FogNode:
             last_position=self.last_position,
             rights=self._rights(),
         )
-        workers, encoder = settings.workers, settings.encoder
-        self.encoding = EncodingState(
-            workers=workers.workers,
-            batch_frames=encoder.batch_frames,
-            wait_s=workers.wait_s,
-            attempts=workers.attempts,
-            batch_timeout_s=workers.batch_timeout_s,
-            retry_s=settings.retry_full_s,
-        )
-        self._pool = encoder_pool(
-            workers,
-            settings.children,
-            StartEncoder(encoder.model_dump(mode="json"), workers.device, workers.threads),
+        self.encoding = FrameEncoding(
+            settings,
+            store,
+            self._reads,
+            self._writes,
             mailbox,
-            on_ready=lambda number: self._encode(self.encoding.worker_ready(number, time.monotonic())),
-            on_encoded=self._encoded,
-            on_lost=lambda number, how, blamed: self._encode(
-                self.encoding.worker_lost(number, how, time.monotonic(), blamed=blamed)
-            ),
+            on_finished=self._finished,
         )
         training = settings.training
         self._planner = Planner(
             settings.planner,
             training,
             epochs=training.detector.epochs,
-            batch_frames=encoder.batch_frames,
+            batch_frames=settings.encoder.batch_frames,
         )
         self._began = time.monotonic()
         self._downlinks = Downlinks(settings.planner.packet_overhead_bytes)
@@ -164,7 +143,7 @@ class FogNode:
     @property
     def encoders(self) -> list[Child]:
         """The running encoder workers."""
-        return self._pool.children
+        return self.encoding.children
 
     @property
     def trainers(self) -> list[Child]:
@@ -195,8 +174,7 @@ class FogNode:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
-        self._pool.tick(now)
-        self._encode(self.encoding.tick(now))
+        self.encoding.tick(now)
         before = set(self.state.sessions)
         self.perform(self.state.tick(now))
         for key in before - set(self.state.sessions):
@@ -249,7 +227,6 @@ class FogNode:
         """Take nothing new; what is under way goes on until :attr:`settled`."""
         self.state.stop()
         self.encoding.stop()
-        self._pool.stop()
 
     def farewell(self) -> None:
         """Tell every edge, and the trainer to save its work and end."""
@@ -280,7 +257,7 @@ class FogNode:
             "peers": {
                 key: self._peer(key) | session.status() for key, session in self.state.sessions.items()
             },
-            "workers": self._pool.status(),
+            "workers": self.encoding.status(),
             "training": self._learner.status(),
             "plan": self._planner.status(),
             "store_full": self._full,
@@ -334,7 +311,7 @@ class FogNode:
             self._full, self._store_problem = False, ""
             self.counters.committed(commit.frames, outcomes)
             self.perform(self.state.committed(outcomes))
-            self._encode(self.encoding.frames_committed(time.monotonic()))
+            self.encoding.frames_committed()
 
         def failed(error: Exception) -> None:
             full = isinstance(error, StoreFullError)
@@ -347,52 +324,14 @@ class FogNode:
 
         self._writes.run(lambda: self._store.commit_frames(commit.frames), committed, failed)
 
-    def _encoded(self, number: int, message: BatchEncoded) -> None:
-        self._encode(self.encoding.batch_encoded(number, message.batch, message.results, time.monotonic()))
-
-    def _encode(self, instructions: Sequence[EncodingInstruction]) -> None:
-        for instruction in instructions:
-            match instruction:
-                case Assign():
-                    self._pool.assign(instruction)
-                case Kill(worker):
-                    self._pool.kill(worker)
-                case LoadPending():
-                    self._load(instruction)
-                case FinishFrames(items):
-                    self._finish(items)
-
-    def _load(self, request: LoadPending) -> None:
-        def done(frames: list[PendingFrame]) -> None:
-            self._encode(self.encoding.loaded(frames, request.limit, time.monotonic()))
-
-        def failed(error: Exception) -> None:
-            _log.error("frames to encode cannot be read: %s", error)
-            self._encode(self.encoding.load_failed(time.monotonic()))
-
-        self._reads.run(lambda: self._store.pending_frames(request.limit, request.without), done, failed)
-
-    def _finish(self, items: tuple[Finish, ...]) -> None:
-        def done(last_position: int) -> None:
-            for item in items:
-                kind, meta, payload = record_of(item)
-                self._figures.add(item.identity.device, kind, meta, len(payload))
-                self.counters.finished(item.identity, kind, meta, len(payload))
-                if kind is RecordKind.TOMBSTONE:
-                    number, device = item.identity.number, item.identity.device
-                    facts = about(device=device, frame=number)
-                    _log.warning(
-                        "frame %d of %s was not encoded: %s", number, device, meta["reason"], extra=facts
-                    )
-            self._grew(last_position)
-            self._encode(self.encoding.finished(time.monotonic()))
-            self._train()
-
-        def failed(error: Exception) -> None:
-            _log.error("packets wait to be written: %s", error)
-            self._encode(self.encoding.finish_failed(time.monotonic()))
-
-        self._writes.run(lambda: finish_frames(self._store, items), done, failed)
+    def _finished(self, items: Sequence[Finish], last_position: int) -> None:
+        """Records of encoded frames are in the log."""
+        for item in items:
+            kind, meta, payload = record_of(item)
+            self._figures.add(item.identity.device, kind, meta, len(payload))
+            self.counters.finished(item.identity, kind, meta, len(payload))
+        self._grew(last_position)
+        self._train()
 
     def _grew(self, last_position: int) -> None:
         self.last_position = max(self.last_position, last_position)
