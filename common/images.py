@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from common.errors import ImageError
 
@@ -30,6 +38,18 @@ __all__ = [
 
 Rgb = npt.NDArray[np.uint8]
 """Pixels, (H, W, 3) uint8, RGB."""
+
+# Pillow would import its readers at the first image. Where no file can be opened at that moment it would take
+# every image for none, and a fog would refuse good frames for good.
+_READERS = (
+    BmpImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+Image.preinit()
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 _ORIENTATION = 0x0112

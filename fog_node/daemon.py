@@ -25,6 +25,7 @@ from common.node.log_limit import LogLimit
 from common.node.mailbox import Mailbox
 from common.node.monitor import Monitor
 from common.node.node_status import node_status
+from common.node.open_files import allow_open_files
 from common.node.settings import resolve
 from common.node.status_file import write_status
 from common.store import open_fog_store
@@ -57,6 +58,9 @@ LINGER_MS = 500
 ENCODER_STOP_S = 0.5
 """How long an encoder may take to end by itself: a batch under way is encoded again after the next start."""
 
+OWN_FILES = 200
+"""Files that a fog opens beside its peers' connections: its store, its children, and what it reads."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -82,6 +86,8 @@ class FogDaemon:
         self._last_status: dict[str, Any] = {}
         self._unwritable = ""
         self._mailbox: Mailbox[Call] = Mailbox()
+        limits = settings.limits
+        allow_open_files(limits.peers + limits.strangers + OWN_FILES)
         pair = keys.load(resolve(base, settings.keys))
         allow = AllowList(resolve(base, settings.allow_list))
         with ExitStack() as resources:
@@ -114,7 +120,7 @@ class FogDaemon:
             )
             resources.callback(self._monitor.close)
             self._reader = Reader(self._socket)
-            self._reception = Reception(self.node, connections, self._traffic)
+            self._reception = Reception(self.node, connections, self._traffic, settings.limits.strangers)
             _log.info(
                 "fog node %s with key %s listens on port %d; log position %d, %d frames wait to be encoded",
                 __version__,

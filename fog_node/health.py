@@ -8,7 +8,13 @@ from typing import Any
 from common.node.health import Finding, state_findings, store_findings, trainer_findings
 from fog_node.settings import FogSettings
 
-__all__ = ["fog_findings"]
+__all__ = ["RIVALS", "fog_findings"]
+
+RIVALS = (
+    "two nodes use the key {key} at once and end each other's sessions; give one of them keys of its own, "
+    "with keygen, and a store of its own"
+)
+"""What is told of a key in :mod:`fog_node.rivals`."""
 
 
 def fog_findings(status: Mapping[str, Any], settings: FogSettings) -> list[Finding]:
@@ -27,6 +33,8 @@ def fog_findings(status: Mapping[str, Any], settings: FogSettings) -> list[Findi
     if status["rights_problem"]:
         sentence = f"the allow list stays as it was: {status['rights_problem']}"
         findings.append(Finding("rights", sentence, failing=False))
+    for key in status["wire"].get("rivals", ()):
+        findings.append(Finding("rights", RIVALS.format(key=key), failing=False))
     return findings
 
 

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 class LogReader:
     """Pages of the log and pieces of content for the sessions of a fog.
 
+    What a session asked for that has ended by then is not read: a device that says Hello and asks again and
+    again would else keep the thread from all others.
+
     Args:
         state: The sessions; told of each outcome.
         store: The fog's store.
@@ -47,12 +50,16 @@ class LogReader:
     def read_log(self, request: ReadLog) -> None:
         """Read a page of the log."""
 
-        def read() -> LogPage:
+        def read() -> LogPage | None:
+            if self._state.session(request.session) is None:
+                return None
             return self._store.read(
                 request.after, request.limit, request.max_bytes, request.devices, request.kinds
             )
 
-        def done(page: LogPage) -> None:
+        def done(page: LogPage | None) -> None:
+            if page is None:
+                return
             self._perform(self._state.page_read(request.session, page))
             session = self._state.session(request.session)
             if session is not None:
@@ -68,6 +75,8 @@ class LogReader:
         """Read a piece of content."""
 
         def read() -> tuple[int | None, bytes]:
+            if self._state.session(request.session) is None:
+                return None, b""
             total = self._store.blob_size(request.digest)
             allowed = request.devices is None or request.devices & self._store.blob_sources(request.digest)
             if total is None or not allowed:

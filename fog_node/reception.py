@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import zmq
 
@@ -16,6 +17,7 @@ from common.node.logs import about
 from common.wire.connections import Connection, Connections
 from common.wire.framing import decode
 from common.wire.sockets import MOST_PARTS, arrival
+from fog_node.health import RIVALS
 from fog_node.node import FogNode
 from fog_node.traffic import Traffic
 
@@ -37,10 +39,13 @@ class Reception:
         node: Takes them.
         connections: Those of the fog's socket.
         traffic: Bytes of each peer, counted here.
+        strangers: Connections that have not said who they are, at most.
     """
 
-    def __init__(self, node: FogNode, connections: Connections, traffic: Traffic) -> None:
+    def __init__(self, node: FogNode, connections: Connections, traffic: Traffic, strangers: int) -> None:
         self._node = node
+        self._strangers = strangers
+        self._rivals: list[str] = []
         self._connections = connections
         self._traffic = traffic
         self._log_limit = LogLimit()
@@ -84,6 +89,10 @@ class Reception:
         for connection in self._connections:
             if connection.key and connection.key not in self._node.state.rights and not connection.cut:
                 self._cut_soon(connection, now)
+        rivals = self._node.state.rivals.keys(now)
+        for key in set(rivals) - set(self._rivals):
+            self._warn(f"rivals {key}", RIVALS.format(key=key), now)
+        self._rivals = rivals
 
     def tick(self, now: float) -> None:
         """Time has passed."""
@@ -92,15 +101,20 @@ class Reception:
         self._cuts = [entry for entry in self._cuts if now < entry[0]]
         for connection in due:
             self._connections.cut(connection)
+        waiting = self._connections.strangers()
+        for connection in waiting[: max(0, len(waiting) - self._strangers)]:
+            who = f"the peer at {connection.address}"
+            self._cut(connection, f"{who} and limits.strangers others have not said who they are", now)
         if now >= self._unread_due:
             self._unread_due = now + UNREAD_CHECK_S
             for connection in self._connections.overfull():
                 who = connection.key or f"the peer at {connection.address}"
                 self._cut(connection, f"{who} sends what is not read as fast, or a message without end", now)
 
-    def status(self) -> dict[str, int]:
+    def status(self) -> dict[str, Any]:
         """The part of the status file."""
         return {
+            "rivals": self._rivals,
             "connections": len(self._connections),
             "messages_refused": self.refused_messages,
             "connections_cut": self.cut_connections,
@@ -121,4 +135,4 @@ class Reception:
     def _warn(self, kind: str, sentence: str, now: float) -> None:
         note = self._log_limit.admit(kind, now)
         if note is not None:
-            _log.warning("%s%s", sentence, note, extra=about(device=kind.removeprefix("cut ") or None))
+            _log.warning("%s%s", sentence, note, extra=about(device=kind.rpartition(" ")[2] or None))

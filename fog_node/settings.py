@@ -44,6 +44,13 @@ class LimitSettings(Settings):
     frame_pixels: int = Field(64_000_000, ge=1, le=10**10, description="largest image accepted, pixels")
     frame_boxes: int = Field(1000, ge=0, le=1000, description="most boxes on a frame")
     peers: int = Field(1000, ge=1, le=100_000, description="edges connected at one time")
+    strangers: int = Field(
+        500,
+        ge=8,
+        le=100_000,
+        description="connections that have not said who they are yet; beyond, the oldest is cut, so that "
+        "nobody without a key uses up the files that the fog may open",
+    )
     upload_bytes: int = Field(
         32 << 20,
         ge=1 << 16,

@@ -38,6 +38,7 @@ from fog_node.corrections import Corrections
 from fog_node.downlink_pacing import DownlinkPacing
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
 from fog_node.peer_limits import PeerLimits
+from fog_node.rivals import Rivals
 from fog_node.sessions import Session, readable_devices, wanted_kinds
 from fog_node.settings import FogSettings
 from fog_node.uploads import Uploads
@@ -86,6 +87,8 @@ class FogState:
         self._uploads = Uploads(settings, self._sessions, self.limits)
         self.corrections = Corrections(settings, self._numbers)
         """Corrected labels on their way to the log."""
+        self.rivals = Rivals()
+        """Keys that two nodes use at once."""
         self._plan: Plan | None = None
         self._stopping = False
         # Of the newest event that told it, for those that do not: a tick comes every few milliseconds.
@@ -229,6 +232,7 @@ class FogState:
         changed = {key for key in self._sessions if rights.get(key) != self._rights.get(key)}
         for key in self._rights.keys() - rights.keys():
             self.limits.forget(key)
+            self.rivals.forget(key)
         self._rights = dict(rights)
         self.downlink.listed(self._rights)
         instructions: list[Instruction] = []
@@ -287,6 +291,8 @@ class FogState:
             sentence = f"the fog serves {len(self._sessions)} edges, its limit; raise limits.peers there"
             return [self._error(routing_id, key, ErrorCode.FULL, sentence)]
         if before is not None:
+            if before.routing_id != routing_id:
+                self.rivals.took(key, before.routing_id, routing_id, now)
             self._end(before)
         session = Session(
             key=key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import time
@@ -11,8 +12,9 @@ from typing import Any
 
 from common.node.log_limit import LogLimit
 from common.node.settings import LogSettings
+from common.printable import printable
 
-__all__ = ["JsonFormatter", "RateFilter", "about", "set_up_logging"]
+__all__ = ["JsonFormatter", "RateFilter", "TextFormatter", "about", "set_up_logging"]
 
 PERIOD_S = 60.0
 """Seconds in which lines of one kind are counted."""
@@ -30,6 +32,16 @@ def about(device: str | None = None, frame: int | None = None, job: str | None =
         job: What was being done: an encoder with its batch, a training round.
     """
     return {"device": device, "frame": frame, "job": job}
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record, whatever a name or a peer's sentence holds; a traceback has lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with control characters written as their codes."""
+        clean = copy.copy(record)
+        clean.msg, clean.args = printable(record.getMessage()), None
+        return super().format(clean)
 
 
 class JsonFormatter(logging.Formatter):
@@ -90,7 +102,7 @@ def set_up_logging(settings: LogSettings, prog: str) -> None:
     if settings.log_format == "json":
         handler.setFormatter(JsonFormatter(prog))
     else:
-        handler.setFormatter(logging.Formatter(f"%(asctime)s {prog} %(levelname)s %(message)s"))
+        handler.setFormatter(TextFormatter(f"%(asctime)s {prog} %(levelname)s %(message)s"))
     if settings.log_lines_per_minute is not None:
         handler.addFilter(RateFilter(settings.log_lines_per_minute))
     root = logging.getLogger()

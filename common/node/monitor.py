@@ -172,7 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
             sentence = b"the daemon does not answer; /health says more\n"
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", sentence)
             return
-        encode, kind = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            encode, kind = choose_encoder(self.headers.get("Accept", ""))
+        except (ValueError, TypeError, IndexError):  # what the library makes of a malformed header
+            encode, kind = choose_encoder("")
         with self.server.rendering:
             self.server.collector.status = status
             body = encode(self.server.registry)

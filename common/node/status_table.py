@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -59,7 +61,10 @@ def render(health: Mapping[str, Any], sections: Sequence[Section]) -> Renderable
     for style, kind in (("bold red", "failing"), ("yellow", "notes")):
         mark = "!" if kind == "failing" else "note:"
         findings = health.get(kind, ())
-        parts += [Text(f"{mark} {found['check']}: {found['sentence']}", style=style) for found in findings]
+        parts += [
+            Text(printable(f"{mark} {found['check']}: {found['sentence']}"), style=style)
+            for found in findings
+        ]
     for section in sections:
         facts = [(name, value) for name, value in section.facts if value != NONE]
         if not (facts or section.rows or section.sentences):
@@ -70,16 +75,16 @@ def render(health: Mapping[str, Any], sections: Sequence[Section]) -> Renderable
             grid.add_column(style="dim", no_wrap=True)
             grid.add_column(overflow="fold")
             for name, value in facts:
-                grid.add_row(name, Text(value))
+                grid.add_row(name, Text(printable(value)))
             parts.append(Padding(grid, (0, 0, 0, 2), expand=False))
         if section.rows:
             table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
             for name in section.columns:
                 table.add_column(name, overflow="fold")
             for row in section.rows:
-                table.add_row(*(Text(cell) for cell in row))
+                table.add_row(*(Text(printable(cell)) for cell in row))
             parts.append(Padding(table, (0, 0, 0, 2), expand=False))
-        parts += [Text(f"    - {line}") for line in section.sentences]
+        parts += [Text(f"    - {printable(line)}") for line in section.sentences]
     return Group(*parts)
 
 

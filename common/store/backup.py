@@ -135,10 +135,13 @@ def restore(backup: Path, folder: Path, progress: Progress = lambda files: files
     expected = _manifest(backup)
     durable_folder(folder)
     with lock_folder(folder), store_errors(folder):
-        if (folder / DATABASE_NAME).exists():
+        # SQLite would take a write-ahead log that was left behind for that of the restored database.
+        if any((folder / f"{DATABASE_NAME}{end}").exists() for end in ("", "-wal", "-journal")):
             raise StoreError(
-                f"{folder} holds a store already; move it away or name another folder, then restore again"
+                f"{folder} holds a store already, or the write-ahead log of one; move the whole folder away "
+                f"or name another, then restore again"
             )
+        _check_version(backup / DATABASE_NAME)
         blobs = BlobFolder(folder / "blobs")
         for path in progress([bytes.fromhex(path.name) for path in sorted((backup / "blobs").glob("??/*"))]):
             blobs.write(path, BlobFolder(backup / "blobs").path(path).read_bytes())
@@ -161,6 +164,18 @@ def restore(backup: Path, folder: Path, progress: Progress = lambda files: files
         part.replace(folder / DATABASE_NAME)
         sync_folder(folder)
     return summary
+
+
+def _check_version(database: Path) -> None:
+    """Refuse a backup that this program could not serve afterwards."""
+    with closing(connect(database, "ro")) as connection:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    newest = len(SCHEMAS["fog"])
+    if version > newest:
+        raise StoreError(
+            f"the backup {database.parent} has schema version {version}, newer than {newest} which is "
+            f"understood here; update this program, then restore again"
+        )
 
 
 def verify(target: Path, blobs: BlobFolder, progress: Progress = lambda files: files) -> BackupSummary:

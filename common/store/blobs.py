@@ -105,7 +105,8 @@ class BlobFolder:
         """
         try:
             with self.path(digest).open("rb") as handle:
-                handle.seek(offset)
+                # Beyond the end nothing is; far beyond it the system would call the offset an error.
+                handle.seek(min(offset, os.fstat(handle.fileno()).st_size))
                 data = handle.read(-1 if length is None else length)
         except FileNotFoundError as error:
             raise StoreCorruptError(f"blob {digest.hex()} is missing from {self._folder}") from error

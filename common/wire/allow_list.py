@@ -253,13 +253,23 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Replace the file in one step; it keeps its place behind a link, its mode and, for root, its owner.
+
+    So root may edit the list of a daemon that runs as another user.
+    """
     try:
+        path = path.resolve()
+        before = path.stat() if path.exists() else None
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
                 handle.write(text)
                 handle.flush()
+                if before is not None:
+                    os.fchmod(handle.fileno(), stat.S_IMODE(before.st_mode))
+                    if os.geteuid() == 0:
+                        os.fchown(handle.fileno(), before.st_uid, before.st_gid)
                 os.fsync(handle.fileno())
             temporary.replace(path)
         except BaseException:

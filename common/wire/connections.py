@@ -136,6 +136,10 @@ class Connections:
                 found.append(connection)
         return found
 
+    def strangers(self) -> list[Connection]:
+        """Connections from which no message of an authenticated peer has come yet, the oldest first."""
+        return [connection for connection in self._open.values() if not connection.key and not connection.cut]
+
     def cut(self, connection: Connection) -> None:
         """End a connection; its peer may connect again, if its key is still on the list."""
         if connection.cut or self._open.get(connection.descriptor) is not connection:

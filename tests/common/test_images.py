@@ -2,6 +2,8 @@ import contextlib
 import io
 import resource
 import struct
+import subprocess
+import sys
 import time
 import zlib
 
@@ -307,3 +309,20 @@ def test_cmyk_is_decoded_as_opencv_does(photo):
     Image.fromarray(photo).convert("CMYK").save(file, "JPEG", quality=95)
     difference = decode_image(file.getvalue()).astype(int) - photo
     assert abs(difference).mean() < 12
+
+
+def test_a_good_picture_is_known_even_where_no_further_file_can_be_opened(tmp_path, photo):
+    path = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path.write_bytes(saved(photo, "JPEG", exif=exif))
+    # In a process of its own: a reader that is imported at the first picture would be imported here already.
+    program = (
+        "import pathlib, resource, sys\n"
+        "from common.images import image_header\n"
+        "data = pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "print(image_header(data).orientation)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert ended.stdout == "6\n", ended.stderr

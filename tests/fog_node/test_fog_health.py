@@ -18,6 +18,7 @@ def status():
         "workers": [worker("ready"), worker("ready")],
         "training": {"problem": ""},
         "rights_problem": "",
+        "wire": {"rivals": []},
     }
 
 
@@ -71,3 +72,9 @@ def test_each_of_these_is_worth_knowing_only(status, change, check):
 def test_a_first_start_of_the_encoders_and_a_fog_without_any_are_no_failure(status):
     assert failing(status | {"workers": [worker("starting")]}) == []
     assert failing(status | {"workers": []}) == []
+
+
+def test_a_key_that_two_nodes_use_is_a_note(status):
+    found = fog_findings(status | {"wire": {"rivals": ["k" * 40]}}, FogSettings())
+    assert [(finding.check, finding.failing) for finding in found] == [("rights", False)]
+    assert f"two nodes use the key {'k' * 40} at once" in found[0].sentence

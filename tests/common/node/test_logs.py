@@ -82,3 +82,22 @@ def test_settings_choose_level_format_and_bound(root, capsys):
     text = capsys.readouterr().err.splitlines()
     assert len(text) == 50
     assert text[0].endswith("edge-node INFO line 0")
+
+
+def test_a_name_cannot_forge_a_line_nor_talk_to_the_terminal(root, capsys):
+    set_up_logging(LogSettings(), "edge-node")
+    name = "a.jpg\n2026-11-20 18:14:41,912 edge-node ERROR all is lost \x1b]0;title\x07 \u2028 \udcff"
+    logging.getLogger("edge_node.recorder").warning("frame %s was left out", name)
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "a.jpg\\n2026" in text
+    assert not {"\x1b", "\x07", "\u2028"} & set(text)
+
+
+def test_a_traceback_keeps_its_lines(root, capsys):
+    set_up_logging(LogSettings(), "edge-node")
+    try:
+        raise ValueError("of a test")
+    except ValueError:
+        logging.getLogger("edge_node.recorder").exception("it failed")
+    assert len(capsys.readouterr().err.splitlines()) >= 4

@@ -127,3 +127,19 @@ def test_values_that_are_not_known_have_no_series():
         ("node_refused_total", "full", 2),
         ("node_refused_total", "conflict", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text; version=x.y; escaping=z",
+        "text/plain;version=a;escaping",
+        f"application/openmetrics-text; version={'9' * 30_000}",
+        ";;;===",
+    ],
+)
+def test_a_malformed_wish_for_a_format_gets_the_plain_one(monitor, accept):
+    request = urllib.request.Request(monitor.address + "/metrics", headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert "node_made" in answer.read().decode()

@@ -130,6 +130,8 @@ class TestFogStore:
         parts = [fog.blob(record.digest, offset, 30_000) for offset in range(0, len(weights), 30_000)]
         assert b"".join(parts) == weights
         assert fog.blob(record.digest, len(weights), 10) == b""
+        # Further than any file system reaches, too: a peer may ask for that.
+        assert fog.blob(record.digest, 2**63 - 1, 10) == b""
 
     def test_content_that_is_not_here_is_a_typed_error(self, fog):
         assert fog.blob_size(bytes(32)) is None

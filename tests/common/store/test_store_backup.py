@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -194,3 +196,27 @@ def test_what_was_damaged_before_is_told_and_does_not_stop_a_backup(tmp_path):
     restore(tmp_path / "backup", tmp_path / "new")
     with open_fog_store(tmp_path / "new") as store:
         assert [r.kind.value for r in store.read(0, 3, 1 << 20).records] == ["packet", "gap", "packet"]
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_a_log_that_another_database_left_behind_does_not_get_into_the_restored_one(tmp_path, end):
+    with filled(tmp_path / "fog"):
+        back_up(tmp_path / "fog", tmp_path / "backup")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / f"{DATABASE_NAME}{end}").write_bytes(b"of a database that was moved away without it")
+    with pytest.raises(StoreError, match="the write-ahead log of one; move the whole folder away"):
+        restore(tmp_path / "backup", folder)
+    assert not (folder / DATABASE_NAME).exists()
+
+
+def test_a_backup_of_a_newer_program_is_refused_before_anything_is_written(tmp_path):
+    with filled(tmp_path / "fog"):
+        back_up(tmp_path / "fog", tmp_path / "backup")
+    with closing(sqlite3.connect(tmp_path / "backup" / DATABASE_NAME)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+        connection.commit()
+    with pytest.raises(StoreError, match=r"schema version 99, newer than .* update this program"):
+        restore(tmp_path / "backup", tmp_path / "new")
+    assert not (tmp_path / "new" / DATABASE_NAME).exists()
+    assert not list((tmp_path / "new").glob("blobs/??/*"))

@@ -1,5 +1,6 @@
 """Keys on disk and the fog's list of devices."""
 
+import os
 import stat
 import threading
 
@@ -214,3 +215,20 @@ class TestAllowList:
             thread.join()
         assert {device.key for device in AllowList(path).devices} == set(names)
         assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_edited_list_stays_where_it_is_and_readable_for_whom_it_was(tmp_path):
+    kept, link = tmp_path / "etc" / "list.yaml", tmp_path / "allow.yaml"
+    kept.parent.mkdir()
+    AllowList(kept).add(Device("a" * 40))
+    kept.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(kept, 12_345, 12_346)
+    link.symlink_to(kept)
+    AllowList(link).add(Device("b" * 40))
+    assert link.is_symlink()
+    assert len(AllowList(kept).devices) == 2
+    status = kept.stat()
+    assert status.st_mode & 0o777 == 0o640
+    if os.geteuid() == 0:
+        assert (status.st_uid, status.st_gid) == (12_345, 12_346)
