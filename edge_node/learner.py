@@ -64,6 +64,7 @@ class Learner:
         self._plan: Plan | None = None
         self._counted_to = 0
         self._trainable = 0
+        self._counted = False
         self._offered: set[str] = set()
         self._look_again_at: float | None = None
         self._unread = False
@@ -131,7 +132,11 @@ class Learner:
             self._unread = True
             self._look_again_at = time.monotonic() + LOOK_AGAIN_S
 
-        self._jobs.run(self._count, lambda _: self._go(), failed)
+        def counted(_: None) -> None:
+            self._counted = True
+            self._go()
+
+        self._jobs.run(self._count, counted, failed)
         if weights:
             self._jobs.run(self._newest_weights, self._weights_found, failed)
 
@@ -171,6 +176,9 @@ class Learner:
 
     def _go(self) -> None:
         rounds, now = self._trainer.rounds, time.monotonic()
+        if not self._counted:
+            # Too few would look as if retention had dropped the others.
+            return
         self._trainer.perform(rounds.frames_known(self._trainable, self._counted_to, now))
         mode = self._settings.mode
         planned = mode == "always" or (mode == "auto" and self._plan is not None and self._plan.train)

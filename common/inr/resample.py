@@ -13,13 +13,20 @@ from common.inr.sampling import EDGE, Sampling, whole_frames
 
 __all__ = ["show_frame"]
 
+PLACES_PER_PIXEL = 16
+"""Places at which a frame is read at most, for each of its coded pixels: rotation, shear and rounding up need
+up to 7, a view that crushes a frame to a line would need millions."""
+LEAST_PLACES = 1 << 22
+"""The same bound for small frames; a place takes about 30 bytes while a frame is read."""
+
 
 def show_frame(out: Tensor, image: Tensor, sampling: Sampling, piece: int) -> None:
     """Show a piece of a decoded frame.
 
     A whole frame whose sides fall on pixel edges (a letterbox, mirrored or not) is resized by
     :func:`common.inr.decode.resize`. Anything else is read bilinearly at points spread evenly over each
-    output pixel, no further apart than the frame's pixels, and averaged: an affine map resamples once.
+    output pixel, no further apart than the frame's pixels, and averaged: an affine map resamples once. A view
+    that crushes the frame is read at fewer places (:data:`PLACES_PER_PIXEL`).
 
     Args:
         out: (B, 3, height, width) float32; the pixels that show the piece are overwritten.
@@ -71,7 +78,8 @@ def _grid(
     middle = torch.tensor([(x0 + x1) / 2, (y0 + y1) / 2, 1.0], dtype=torch.float64, device=matrix.device)
     depth = (matrix[2] @ middle).abs().clamp_min(EDGE)
     steps = (matrix[:2, :2] / depth).norm(dim=0).tolist()
-    across, down = (min(max(1, math.ceil(step - EDGE)), max(height, width)) for step in steps)
+    places = max(PLACES_PER_PIXEL * height * width, LEAST_PLACES) // ((x1 - x0) * (y1 - y0))
+    across, down = _parts(steps, max(height, width), max(1, places))
     x, y = _centres(x0, x1, across, matrix), _centres(y0, y1, down, matrix)
     if bool(sampling.straight[piece]):
         u = (x * matrix[0, 0] + matrix[0, 2]) * 2 / width - 1
@@ -85,6 +93,16 @@ def _grid(
     clip = sampling.clips[piece]
     inside = ((centres >= clip[:2] - EDGE) & (centres < clip[2:] - EDGE)).all(2) & ahead
     return grid, inside, (down, across)
+
+
+def _parts(steps: list[float], most: int, places: int) -> tuple[int, int]:
+    """Parts of an output pixel across and down that are at most a coded pixel wide; ``places`` in all."""
+    across, down = (min(max(1, math.ceil(step - EDGE)), most) for step in steps)
+    if across * down > places:
+        share = math.sqrt(places / (across * down))
+        across, down = (max(1, int(parts * share)) for parts in (across, down))
+        across, down = min(across, places // down or 1), min(down, places // across or 1)
+    return across, down
 
 
 def _centres(first: int, last: int, parts: int, like: Tensor) -> Tensor:

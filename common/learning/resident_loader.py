@@ -77,7 +77,7 @@ class ResidentLoader:
         self._settings = settings
         self._augmentation = augmentation
         self._decode = decode
-        self._last_mosaic = last_mosaic
+        self.last_mosaic = last_mosaic
         self._ahead = DecodeAhead(self._made)
         # Work of another thread would only queue behind the step's on an accelerator.
         self._is_ahead = settings.decode_ahead and sampler.store.device.type == "cpu"
@@ -104,7 +104,7 @@ class ResidentLoader:
     def _drawn(self) -> Iterator[list[View]]:
         """Views of the batches of this epoch."""
         settings, epoch, augmentation = self._settings, self.epoch, self._augmentation
-        if epoch >= self._last_mosaic:
+        if epoch >= self.last_mosaic:
             augmentation = augmentation.model_copy(update={"mosaic": 0.0})
         pool = self.sampler.order(epoch).sort().values.numpy()
         seed = (settings.seed, epoch, _VIEWS)

@@ -52,6 +52,8 @@ class ResidentTrainer(DetectionTrainer):
     optimizer: Any
     loss_items: Any
     loss_names: Any
+    lf: Any
+    scheduler: Any
     train_loader: Any
     device_override: Mapping[str, str] = MappingProxyType({})
     """The device as Ultralytics names it, when that is not the store's."""
@@ -156,9 +158,32 @@ class ResidentTrainer(DetectionTrainer):
         self.start_epoch = point.next_epoch
         self.loss_names = point.losses
 
+    def _setup_scheduler(self) -> None:
+        """Linear, by the share of the planned steps that is done.
+
+        Frames that join a training lengthen its epochs but not the training, so that epochs alone would end
+        it at a high learning rate.
+        """
+        last = self.args.lrf
+
+        def factor(epoch: int) -> float:
+            done = max(self.steps / self.planned_steps, epoch / self.epochs)
+            return max(1 - done, 0.0) * (1.0 - last) + last
+
+        self.lf = factor
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lr_lambda=factor)
+
+    def close_mosaic(self) -> None:
+        """The last epochs are without mosaic; which they are is known better from epoch to epoch."""
+        left = math.ceil((self.planned_steps - self.steps) / max(1, len(self.train_loader)))
+        last = min(self.epochs, self.epoch + left)
+        self.train_loader.last_mosaic = last - self.settings.augmentation.close_mosaic
+
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Stop where Ultralytics would reload its pickled checkpoint."""
         if self.loss is not None and not bool(self.loss.isfinite().all()):
+            # Gone on from, it would lead here again.
+            self.checkpoint_path.unlink(missing_ok=True)
             raise LearningError(
                 f"the training loss became NaN or infinite in epoch {epoch + 1}; lower learning_rate"
             )
@@ -251,6 +276,7 @@ def _before_training(trainer: ResidentTrainer) -> None:
 
 def _before_epoch(trainer: ResidentTrainer) -> None:
     trainer.train_loader.epoch = trainer.epoch
+    trainer.close_mosaic()
     trainer.start_clock()
 
 

@@ -207,8 +207,13 @@ class TrainingRounds:
         return self._go(now)
 
     def frames_known(self, frames: int, position: int, now: float) -> list[TrainingInstruction]:
-        """The store holds ``frames`` frames to train on, up to its ``position``."""
+        """The store holds ``frames`` frames to train on, up to its ``position``.
+
+        After a restart these are fewer than the last round began with, if retention has dropped some since:
+        what comes from now on is new then.
+        """
         self._frames = frames
+        self._used = min(self._used, frames)
         self._position = max(position, self._position)
         return self._go(now)
 

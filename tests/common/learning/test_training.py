@@ -13,6 +13,7 @@ from common.images import encode_jpeg
 from common.learning.detector import load_detector, start_weights
 from common.learning.hooks import TrainerHooks
 from common.learning.resident import ResidentStore
+from common.learning.resident_trainer import ResidentTrainer
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import discard_checkpoint, round_identity, train
 from common.learning.validation import ValidationSet, evaluate
@@ -160,6 +161,49 @@ def test_packets_that_arrive_during_training_are_trained_on(tmp_path):
     assert result.steps == 4
 
 
+def test_a_training_that_frames_join_still_ends_at_its_last_learning_rate_and_without_mosaic(
+    tmp_path, monkeypatch
+):
+    settings = SHORT.model_copy(
+        update={"epochs": 8, "augmentation": SHORT.augmentation.model_copy(update={"mosaic": 1.0})}
+    )
+    settings = settings.model_copy(
+        update={"augmentation": settings.augmentation.model_copy(update={"close_mosaic": 2})}
+    )
+    store = make_store([scene_packet(i) for i in range(16)])
+    rates, mosaics = [], []
+    step = ResidentTrainer.optimizer_step
+
+    def watched(trainer):
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / settings.learning_rate)
+        mosaics.append(trainer.train_loader.shown[0] is None)
+        step(trainer)
+
+    monkeypatch.setattr(ResidentTrainer, "optimizer_step", watched)
+    arrivals = [scene_packet(100 + i) for i in range(16)]
+    hooks = TrainerHooks(between_batches=lambda: arrivals and store.add([arrivals.pop()]))
+    result = train(store, settings, start_weights(settings), tmp_path, hooks)
+    assert (result.steps, result.epochs < 8) == (16, True)
+    assert all(a >= b for a, b in pairwise(rates))
+    assert rates[-1] < 0.5, "of the first; by epochs alone it would still be above"
+    assert (mosaics[0], mosaics[-1]) == (True, False)
+
+
+def test_learning_rate_falls_linearly_epoch_by_epoch(tmp_path, monkeypatch):
+    rates = []
+    step = ResidentTrainer.optimizer_step
+
+    def watched(trainer):
+        rates.append(trainer.optimizer.param_groups[0]["lr"] / SHORT.learning_rate)
+        step(trainer)
+
+    monkeypatch.setattr(ResidentTrainer, "optimizer_step", watched)
+    train(make_store([scene_packet(i) for i in range(16)]), SHORT, start_weights(SHORT), tmp_path)
+    last = SHORT.final_learning_rate
+    expected = [(1 - epoch / 4) * (1 - last) + last for epoch in (0, 0, 1, 1, 2, 2, 3, 3)]
+    assert rates == pytest.approx(expected)
+
+
 def test_the_steps_and_the_seconds_of_the_settings_end_a_training(tmp_path):
     store, start = make_store([scene_packet(i) for i in range(16)]), start_weights(SHORT)
     limited = SHORT.model_copy(update={"max_steps": 3})
@@ -181,6 +225,30 @@ def test_a_diverging_training_is_one_sentence(tmp_path):
             type(start)(start.model, start.classes, start.imgsz, broken),
             tmp_path,
         )
+
+
+def test_a_training_that_diverged_leaves_no_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+    settings = SHORT.model_copy(update={"epochs": 6})
+    step = ResidentTrainer.optimizer_step
+
+    def broken(trainer):
+        step(trainer)
+        if trainer.epoch == 2:
+            torch.nn.init.constant_(trainer.model.model[0].conv.weight, 1e38)
+
+    monkeypatch.setattr(ResidentTrainer, "optimizer_step", broken)
+    seen = []
+    hooks = TrainerHooks(between_batches=lambda: seen.append((tmp_path / "checkpoint.safetensors").exists()))
+    with pytest.raises(LearningError, match="lower learning_rate"):
+        train(
+            make_store([scene_packet(i) for i in range(8)]),
+            settings,
+            start_weights(settings),
+            tmp_path,
+            hooks,
+        )
+    assert any(seen)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_nothing_to_train_on_is_one_sentence(tmp_path):
