@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -22,7 +23,7 @@ from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import TrainingResult, discard_checkpoint, train
 from common.learning.validation import Evaluation, ValidationSet, evaluate
-from common.learning.weights import DetectorWeights, read_weights, write_durably, write_weights
+from common.learning.weights import DetectorWeights, check_shapes, read_weights, write_durably, write_weights
 from common.learning.yolo_environment import prepare_yolo
 from common.store.contract import TrainingView
 from common.store.corrections import Correction
@@ -195,7 +196,8 @@ class NodeTrainer:
         Raises:
             LearningError: Nothing to train on, bad weights, or the training diverged.
         """
-        start = self._read(current) if current else start_weights(self.settings, _tell)
+        before = self._in_use(current) if current else None
+        start = before or self._fresh_start(current)
         position, end = self.position, self.store.end
         if len(self.settings.devices) > 1:
             result = train_parallel(
@@ -210,7 +212,7 @@ class NodeTrainer:
         path = self._work_dir / "trained.safetensors"
         size = write_weights(path, result.weights, half=self.settings.half_weights)
         # Judge what will be deployed: the weights as they are in the file.
-        decision, metrics = self._compare(start if current else None, read_weights(path), start)
+        decision, metrics = self._compare(before, read_weights(path), start)
         metrics |= {
             "steps": result.steps,
             "epochs": result.epochs,
@@ -237,18 +239,21 @@ class NodeTrainer:
             LearningError: The weights are no detector of this deployment.
         """
         candidate = self._read(weights)
-        before = self._read(current) if current else None
+        before = self._in_use(current) if current else None
         decision, metrics = self._compare(before, candidate, before)
         return Outcome(decision, Path(weights), metrics)
 
     def agreement(self, detector: str) -> float | None:
-        """Share of the labelled boxes of the newest frames that a detector finds; None without boxes.
+        """Share of the labelled boxes of the newest frames that the detector in use finds.
+
+        None without boxes, and for a detector of other classes.
 
         Raises:
-            LearningError: The weights are no detector of this deployment.
+            LearningError: The file is no detector.
         """
+        weights = self._in_use(detector)
         newest = self.store.numbers[-self.settings.check_frames :]
-        return recall(load_detector(self._read(detector)), self.store, newest, self.settings)
+        return None if weights is None else recall(load_detector(weights), self.store, newest, self.settings)
 
     def review(self, detector: str, previous: str) -> tuple[bool, str, dict[str, Any]]:
         """Whether the detector before the one in use is better on the validation frames at hand now.
@@ -257,10 +262,12 @@ class NodeTrainer:
             Whether it is to come back, why, and its figures.
 
         Raises:
-            LearningError: The weights are no detectors of this deployment.
+            LearningError: The files are no detectors.
         """
-        current = self._read(detector)
-        decision, metrics = self._compare(current, self._read(previous), current)
+        current, before = self._in_use(detector), self._in_use(previous)
+        if current is None or before is None:
+            return False, "kept: the two detectors are of other classes or models", {}
+        decision, metrics = self._compare(current, before, current)
         back = decision.low is not None and decision.low > 0
         reason = (
             f"{'rolled back' if back else 'kept'}: on the validation frames now the detector before has "
@@ -268,11 +275,34 @@ class NodeTrainer:
         )
         return back, reason, metrics
 
-    def _read(self, path: str) -> DetectorWeights:
-        """Weights of this deployment's detector and classes, checked before a tensor is read."""
+    def _own(self) -> DetectorWeights:
+        """A detector as the settings describe it."""
         if self._expected is None:
             self._expected = start_weights(self.settings)
-        weights = read_weights(path, self._expected.state)
+        return self._expected
+
+    def _in_use(self, path: str) -> DetectorWeights | None:
+        """A detector deployed on this node; None when it was for other classes or another model."""
+        weights = read_weights(path)
+        if weights.classes == self.settings.classes:
+            with contextlib.suppress(LearningError):
+                check_shapes({k: v.shape for k, v in weights.state.items()}, self._own().state)
+                return weights
+        self._name_once(
+            f"the detector in use is {weights.model} for the classes {list(weights.classes)}, the settings "
+            f"say {self._own().model} for {list(self.settings.classes)}: the next one is not compared with it"
+        )
+        return None
+
+    def _fresh_start(self, current: str | None) -> DetectorWeights:
+        """What the first detector of this class list starts from: if it can, from the one in use."""
+        if current is not None and read_weights(current).model == self._own().model:
+            return start_weights(self.settings.model_copy(update={"model": current}), _tell)
+        return start_weights(self.settings, _tell)
+
+    def _read(self, path: str) -> DetectorWeights:
+        """Weights of this deployment's detector and classes, checked before a tensor is read."""
+        weights = read_weights(path, self._own().state)
         if weights.classes != self.settings.classes:
             raise LearningError(
                 f"the weights know the classes {list(weights.classes)}, "
@@ -313,9 +343,12 @@ class NodeTrainer:
 
     def _name(self, left_out: Sequence[str]) -> None:
         for sentence in left_out:
-            if sentence not in self._named:
-                self._named.add(sentence)
-                sys.stderr.write(f"trainer: left out: {sentence}\n")
+            self._name_once(f"left out: {sentence}")
+
+    def _name_once(self, sentence: str) -> None:
+        if sentence not in self._named:
+            self._named.add(sentence)
+            _tell(sentence)
 
     def _leave_out(self, position: int, error: Exception | str) -> None:
         self.left_out += 1

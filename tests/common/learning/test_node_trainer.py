@@ -6,14 +6,19 @@ import pytest
 import torch
 
 from common.bitstream import encode_packet
+from common.errors import LearningError
 from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_png
+from common.learning import node_trainer
 from common.learning.batches import decode_batch
+from common.learning.hooks import TrainerHooks
 from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer
 from common.learning.settings import TrainingSettings
+from common.learning.trainer import train
+from common.learning.weights import read_weights
 from common.store import open_fog_store
 from common.store.records import RecordKind
-from tests.learning_packets import random_packet
+from tests.learning_packets import random_packet, scene_packet
 from tests.raster_packets import image_packet, keyframe_of, picture, pyramid_packet, reference_packet
 
 DEVICE = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
@@ -147,3 +152,59 @@ def test_a_trainer_that_starts_again_knows_which_frames_the_last_round_had(store
         assert (trainer.store.new_from, trainer.store.end) == (3, 6)
         (tmp_path / "work" / "round.json").write_text("{")
         assert NodeTrainer(view, tmp_path / "work", trainer.settings).store.new_from == 0
+
+
+@pytest.fixture
+def deployed(tmp_path, store):
+    """Path of a detector of one class that a node trained and deployed."""
+    put(store, [scene_packet(n) for n in range(4)])
+    path = tmp_path / "in_use.safetensors"
+    with store.training_view() as view:
+        trainer = NodeTrainer(view, tmp_path / "first", ROUND)
+        trainer.catch_up()
+        trainer.train_round(None, TrainerHooks()).weights.rename(path)
+    return path
+
+
+ROUND = TrainingSettings(imgsz=64, epochs=1, batch=4, device="cpu", threads=1, gate={"min_boxes": 1})
+
+
+def test_a_new_class_list_starts_from_the_detector_in_use_and_is_not_compared_with_it(
+    store, tmp_path, deployed, capsys, monkeypatch
+):
+    settings = ROUND.model_copy(update={"classes": ("car", "object")})
+    starts = []
+    monkeypatch.setattr(
+        node_trainer, "train", lambda s, t, start, *rest: starts.append(start) or train(s, t, start, *rest)
+    )
+    with store.training_view() as view:
+        trainer = NodeTrainer(view, tmp_path / "work", settings)
+        trainer.catch_up()
+        outcome = trainer.train_round(str(deployed), TrainerHooks())
+        assert trainer.agreement(str(deployed)) is None
+        assert trainer.review(str(outcome.weights), str(deployed))[0] is False
+        received = trainer.judge(str(outcome.weights), str(deployed))
+    before, after = read_weights(deployed), read_weights(outcome.weights)
+    assert after.classes == ("car", "object")
+    assert outcome.metrics["baseline_map50_95"] == received.metrics["baseline_map50_95"] == 0.0
+    (start,) = starts
+    name = "model.0.conv.weight"
+    torch.testing.assert_close(start.state[name], before.state[name])
+    assert capsys.readouterr().err.count("the next one is not compared with it") == 1
+
+
+def test_another_model_in_the_settings_starts_from_that_model(store, tmp_path, deployed):
+    settings = ROUND.model_copy(update={"model": "yolov5n.yaml"})
+    with store.training_view() as view:
+        trainer = NodeTrainer(view, tmp_path / "work", settings)
+        trainer.catch_up()
+        outcome = trainer.train_round(str(deployed), TrainerHooks())
+    assert read_weights(outcome.weights).model == "yolov5n.yaml"
+
+
+def test_received_weights_of_other_classes_are_refused(store, tmp_path, deployed):
+    settings = ROUND.model_copy(update={"classes": ("car", "object")})
+    with store.training_view() as view:
+        trainer = NodeTrainer(view, tmp_path / "work", settings)
+        with pytest.raises(LearningError, match="one class list on every node"):
+            trainer.judge(str(deployed), None)
