@@ -164,7 +164,7 @@ class ResidentTrainer(DetectionTrainer):
         Frames that join a training lengthen its epochs but not the training, so that epochs alone would end
         it at a high learning rate.
         """
-        last = self.args.lrf
+        last = self.settings.final_learning_rate
 
         def factor(epoch: int) -> float:
             done = max(self.steps / self.planned_steps, epoch / self.epochs)
