@@ -167,7 +167,7 @@ class ResidentTrainer(DetectionTrainer):
         last = self.settings.final_learning_rate
 
         def factor(epoch: int) -> float:
-            done = max(self.steps / self.planned_steps, epoch / self.epochs)
+            done = max(self.steps / self.planned_steps, float(epoch / self.epochs))
             return max(1 - done, 0.0) * (1.0 - last) + last
 
         self.lf = factor
