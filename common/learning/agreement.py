@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.learning.batches import decode_batch
 from common.learning.detector import Detector
+from common.learning.prefetch import stage_frames
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.yolo_environment import prepare_yolo
@@ -41,9 +42,12 @@ def recall(
     detector.to(store.device).float().eval()
     found = boxes = 0
     for numbers in frames.split(settings.batch):
-        store.stage(store.fetch(store.away(numbers.tolist())))
+        stage_frames(store, numbers.tolist(), store.fetch(store.away(numbers.tolist())))
+        here = numbers[store.resident(numbers)]
+        if not len(here):
+            continue
         try:
-            batch = decode_batch(store, numbers, settings.imgsz)
+            batch = decode_batch(store, here, settings.imgsz)
         finally:
             store.unstage()
         with torch.no_grad():

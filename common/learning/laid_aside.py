@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import msgpack
 
 from common.bitstream import decode_packet, encode_packet
 from common.bitstream.packet import Packet
+from common.errors import PacketError
 from common.inr.decode import is_vector
 from common.learning.raster_frame import RasterFrame
 from common.learning.raster_store import Integers, RasterStore
@@ -67,25 +69,28 @@ class Aside:
         return True
 
     def fetch(self, numbers: Sequence[int]) -> list[Returned]:
-        """Read frames back and prepare them; those that have gone meanwhile are left out."""
+        """Read frames back and prepare them; those that have gone or are damaged are left out."""
         returned = []
         for number, record in zip(numbers, self.spill.get(numbers), strict=True):
-            if record is None:
-                continue
-            packet, integers, digest = _read(record)
-            raster = None
-            if not is_vector(packet):
-                keyframes: dict[bytes, Packet] = {}
-                if digest is not None:
-                    place = self._keyframes.get(digest)
-                    kept = None if place is None else self.spill.get([place[0]])[0]
-                    if kept is None:
-                        continue
-                    keyframes[digest], more, _ = _read(kept)
-                    integers |= more
-                raster = self._rasters.prepare(packet, keyframes, integers)
-            returned.append(Returned(number, packet, raster))
+            with contextlib.suppress(PacketError, ValueError, TypeError):
+                found = None if record is None else self._prepared(number, record)
+                if found is not None:
+                    returned.append(found)
         return returned
+
+    def _prepared(self, number: int, record: bytes) -> Returned | None:
+        packet, integers, digest = _read(record)
+        if is_vector(packet):
+            return Returned(number, packet, None)
+        keyframes: dict[bytes, Packet] = {}
+        if digest is not None:
+            place = self._keyframes.get(digest)
+            kept = None if place is None else self.spill.get([place[0]])[0]
+            if kept is None:
+                return None
+            keyframes[digest], more, _ = _read(kept)
+            integers |= more
+        return Returned(number, packet, self._rasters.prepare(packet, keyframes, integers))
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Drop frames, and keyframes with the last that refers to them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,25 @@ from common.learning.laid_aside import Returned
 from common.learning.resident import ResidentStore
 from common.learning.views import View
 
-__all__ = ["Prefetch"]
+__all__ = ["Prefetch", "stage_frames"]
+
+
+def stage_frames(store: ResidentStore, frames: Sequence[int], returned: Sequence[Returned]) -> None:
+    """Put frames on the device that were read back, and give up those that could not be.
+
+    Args:
+        store: Where the frames are; what is lost of it is named on stderr and lives on in the node's store.
+        frames: Those that are wanted.
+        returned: What was read of them.
+    """
+    store.stage(returned)
+    lost = store.away(frames)
+    if lost:
+        store.remove(lost)
+        sys.stderr.write(
+            f"training: {len(lost)} frames that were laid aside cannot be read any more and are left out "
+            "until the next start; look after the disk of the trainer's folder\n"
+        )
 
 
 class Prefetch:
@@ -48,7 +67,7 @@ class Prefetch:
         self.waited += time.perf_counter() - begin
         self.fetched += len(returned)
         try:
-            self._store.stage(returned)
+            stage_frames(self._store, [frame for view in views for frame in view.frames], returned)
             yield views
         finally:
             self._store.unstage()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -67,7 +68,9 @@ class Spill:
             if self._file is None or self._disk_used + pages > self._disk_bytes:
                 return False
             try:
-                self._file.execute("INSERT INTO records VALUES (?, ?)", (number, record))
+                self._file.execute(
+                    "INSERT INTO records VALUES (?, ?, ?)", (number, record, zlib.crc32(record))
+                )
             except sqlite3.Error:
                 # A full disk is a smaller disk.
                 self._disk_bytes = self._disk_used
@@ -77,11 +80,7 @@ class Spill:
             return True
 
     def get(self, numbers: Sequence[int]) -> list[bytes | None]:
-        """The records of these numbers; None for one that is not here.
-
-        Raises:
-            LearningError: The file cannot be read.
-        """
+        """The records of these numbers; None for one that is not here or cannot be read."""
         with self._lock:
             return [self._host.get(number) or self._read(number) for number in numbers]
 
@@ -94,8 +93,9 @@ class Spill:
                     self._host_used -= len(record) + OVERHEAD_BYTES
                 pages = self._on_disk.pop(number, 0)
                 self._disk_used -= pages
-                if pages and self._file is not None:
-                    self._file.execute("DELETE FROM records WHERE number = ?", (number,))
+                if pages and self._file is not None and not self._deleted(number):
+                    # What a damaged file holds takes room until it is closed.
+                    self._disk_used += pages
 
     def close(self) -> None:
         """Give everything back."""
@@ -111,10 +111,19 @@ class Spill:
         if number not in self._on_disk or self._file is None:
             return None
         try:
-            row = self._file.execute("SELECT record FROM records WHERE number = ?", (number,)).fetchone()
-        except sqlite3.Error as error:
-            raise LearningError(f"the file of frames beside the training cannot be read: {error}") from error
-        return None if row is None else bytes(row[0])
+            query = "SELECT record, checksum FROM records WHERE number = ?"
+            row = self._file.execute(query, (number,)).fetchone()
+        except sqlite3.Error:
+            return None
+        return bytes(row[0]) if row is not None and zlib.crc32(row[0]) == row[1] else None
+
+    def _deleted(self, number: int) -> bool:
+        try:
+            if self._file is not None:
+                self._file.execute("DELETE FROM records WHERE number = ?", (number,))
+        except sqlite3.Error:
+            return False
+        return True
 
 
 def _pages(size: int) -> int:
@@ -133,7 +142,9 @@ def _open(folder: Path, disk_bytes: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA max_page_count = {max(8, disk_bytes // PAGE_BYTES)}")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, record BLOB NOT NULL)")
+        connection.execute(
+            "CREATE TABLE records (number INTEGER PRIMARY KEY, record BLOB NOT NULL, checksum INTEGER)"
+        )
         path.unlink()
     except (OSError, sqlite3.Error) as error:
         raise LearningError(

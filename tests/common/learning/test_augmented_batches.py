@@ -295,6 +295,42 @@ def test_a_view_is_the_same_whatever_else_is_switched_on():
     assert one.gains != two.gains
 
 
+@pytest.mark.parametrize("angles", [(0.0, 89.99), (44.9, 45.0), (80.0, 80.0)])
+def test_a_view_that_crushes_a_frame_needs_little_memory(angles, monkeypatch):
+    places = []
+
+    def watched(image, grid, **keys):
+        places.append(grid[..., 0].numel())
+        assert places[-1] <= 1 << 23
+        return grid_sample(image, grid, **keys)
+
+    grid_sample = torch.nn.functional.grid_sample
+    monkeypatch.setattr(torch.nn.functional, "grid_sample", watched)
+    slant = np.eye(3)
+    slant[[0, 1], [1, 0]] = np.tan(np.radians(angles))
+    centre = np.array([[1.0, 0, IMGSZ / 2], [0, 1, IMGSZ / 2], [0, 0, 1]])
+    view = View((0,), centre @ slant @ np.linalg.inv(centre))
+    image = decode_views(STORES["webp"], [view], IMGSZ)["img"]
+    assert len(places) == 1
+    assert image.shape == (1, 3, IMGSZ, IMGSZ)
+
+
+def test_a_rotated_frame_is_still_read_at_least_once_a_pixel(monkeypatch):
+    shares = []
+
+    def watched(image, grid, **keys):
+        shares.append(grid[..., 0].numel() / image[0, 0].numel())
+        return grid_sample(image, grid, **keys)
+
+    grid_sample = torch.nn.functional.grid_sample
+    monkeypatch.setattr(torch.nn.functional, "grid_sample", watched)
+    store = ResidentStore("cpu", 1 << 26, TrainingSettings())
+    store.add([image_packet("jpeg", 0, width=1280, height=720, boxes=[])])
+    settings = NO_AUGMENTATION.model_copy(update={"degrees": 60})
+    decode_views(store, [draw_view(settings, IMGSZ, [n], 0, np.arange(1)) for n in range(3)], IMGSZ)
+    assert all(share > 0.9 for share in shares)
+
+
 def test_shrinking_a_picture_averages_it():
     fine = np.zeros((64, 64, 3), np.uint8)
     fine[:, ::2] = 255

@@ -1,6 +1,9 @@
 """Frames beyond the device's budget wait in host memory and on disk, and decode as if they had never left."""
 
+import contextlib
+import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from common.learning.views import View, plain_view
 from tests.learning_packets import random_packet
 from tests.raster_packets import image_packet, keyframe_of, pyramid_packet, reference_packet
 
+DESCRIPTORS = Path("/proc/self/fd")
 BOXES = ((4, 5, 20, 17), (10, 8, 15, 13))
 
 
@@ -198,6 +202,52 @@ def test_mosaics_bring_all_their_frames(tmp_path, packets, keyframes):
     mosaic = View((0, *away[:3]), view.matrix, centre=(64, 64))
     (staged,) = [store.away([0, *away[:3]]) for _ in Prefetch(store).batches([[mosaic]])]
     assert staged == []
+
+
+def damage(change):
+    """Change the open file of laid aside frames, whose name is gone."""
+    for place in DESCRIPTORS.iterdir():
+        with contextlib.suppress(OSError):
+            if "spill.sqlite3" in str(place.readlink()):
+                change(int(place.name))
+
+
+def cut_off(file):
+    os.ftruncate(file, 4096)
+
+
+def flip_a_bit_of_each_page(file):
+    size = os.fstat(file).st_size
+    for at in range(3 * 4096 + 2000, size, 4096):
+        (byte,) = os.pread(file, 1, at)
+        os.pwrite(file, bytes([byte ^ 1]), at)
+
+
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="needs /proc to find a file without a name")
+@pytest.mark.parametrize("change", [cut_off, flip_a_bit_of_each_page])
+def test_frames_that_cannot_be_read_back_are_given_up_and_named_and_the_others_train(
+    tmp_path, packets, keyframes, reference, capsys, change
+):
+    store = small_store(tmp_path, host=0)
+    store.add(packets, keyframes)
+    away = set(store.away(store.numbers.tolist()))
+    damage(change)
+    store.aside._file.execute("PRAGMA shrink_memory")
+    seen = []
+    batches = [[plain_view(number) for number in part.tolist()] for part in store.numbers.split(8)]
+    for views in Prefetch(store).batches(batches):
+        here = store.resident(numbers := torch.tensor([view.frames[0] for view in views]))
+        numbers = numbers[here]
+        if len(numbers):
+            assert same(decode_batch(store, numbers, 64), decode_batch(reference, numbers, 64))
+        seen += numbers.tolist()
+    lost = set(range(len(packets))) - set(seen)
+    assert lost
+    assert lost <= away
+    assert store.numbers.tolist() == seen
+    assert "cannot be read any more" in capsys.readouterr().err
+    store.remove(store.numbers.tolist())
+    assert len(store) == 0
 
 
 class TestSpill:

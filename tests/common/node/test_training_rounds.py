@@ -88,6 +88,14 @@ def test_rounds_done_before_a_restart_count():
     assert state.frames_known(1000, 1000, 0.0) == []
 
 
+def test_after_retention_has_dropped_frames_and_a_restart_new_ones_still_begin_a_round():
+    state = rounds(rounds=7, frames_used=10_000)
+    state.allow(True, 0.0)
+    assert state.frames_known(1000, 10_000, 0.0) == []
+    assert state.frames_known(1004, 10_004, 1.0) == []
+    assert state.frames_known(1005, 10_005, 2.0) == [StartTrainer()]
+
+
 def test_a_node_that_may_not_train_waits_until_it_may():
     state = rounds()
     assert state.frames_known(100, 100, 0.0) == []
