@@ -2,8 +2,8 @@
 
     python benchmarks/fuzz.py [--inputs N] [--seed S] [--target NAME] [--tally FILE] [--json]
 
-Messages, packets, images, label files and settings files are made from the small corpus in tests/fuzz/corpus
-by seeded mutations. A parser may refuse with one of this system's own errors, in one sentence; anything else
+Messages, packets, weights, images, label files and settings files are made from the small corpus in
+tests/fuzz/corpus by seeded mutations. A parser may refuse with one of this system's own errors, in one sentence; anything else
 is a crash, and so is an input that takes longer than five seconds, ends the process, or maps a gigabyte. Of
 every twentieth input each allocation is traced and held against the parser's bound. The tally is written as
 it goes: the same command goes on where it was stopped. ``--show NAME NUMBER`` writes one input to stdout.
@@ -22,7 +22,14 @@ from fuzzing.mutator import mutated
 from fuzzing.tally import Tally, corpus_of, run_piece
 from fuzzing.targets import TARGETS, remove_folder
 
-PIECE = {"message": 20_000, "packet": 10_000, "image": 2_000, "reader": 2_000, "settings": 500}
+PIECE = {
+    "message": 20_000,
+    "packet": 10_000,
+    "weights": 10_000,
+    "image": 2_000,
+    "reader": 2_000,
+    "settings": 500,
+}
 """Inputs of one process."""
 
 

@@ -120,6 +120,7 @@ def fuzz(name: str, seed: int, first: int, count: int, place: mmap.mmap | None =
 
 def run_piece(name: str, seed: int, first: int, count: int) -> Tally:
     """The same in a process of its own with bounded memory; its death by a signal is one crash."""
+    TARGETS[name].prepare()
     place = mmap.mmap(-1, 8)
     source, sink = os.pipe()
     child = os.fork()

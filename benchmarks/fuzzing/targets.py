@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.bitstream import ImageFile, Packet, Pyramid, decode_packet
 from common.bitstream.image_files import image_pixels
@@ -24,6 +26,9 @@ from common.wire.messages import RecordMessage, Upload
 from edge_node.settings import EdgeSettings
 from fog_node.settings import FogSettings
 from fog_node.upload_check import check_upload
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["MEBIBYTE", "TARGETS", "Target"]
 
@@ -49,11 +54,13 @@ class Target:
         run: Gives it one input.
         bound: Bytes that it may allocate for an input, Python's and numpy's.
         share: Its part of all inputs.
+        prepare: Imports what takes long, before a process for a piece is forked; that counts as there before.
     """
 
     run: Callable[[bytes], None]
     bound: int
     share: float
+    prepare: Callable[[], object] = lambda: None
 
 
 def message(data: bytes) -> None:
@@ -119,6 +126,43 @@ def reader(data: bytes) -> None:
             box.region(frame.width, frame.height)
 
 
+def weights(data: bytes) -> None:
+    """Detector weights as they come from the fog, read without and with the detector that is expected.
+
+    Lengths are put right, as someone would who means harm. Torch's memory is not traced: what was read is
+    counted here.
+    """
+    from common.learning.weights import decode_weights
+
+    data = _with_lengths_put_right(data)
+    found = decode_weights(data, max_bytes=MEBIBYTE)
+    size = sum(tensor.nbytes for tensor in found.state.values())
+    if size > 2 * len(data):
+        raise AssertionError(f"{len(data)} bytes became {size}")
+    detector = small_detector()
+    expected = detector.state_dict()
+    read = decode_weights(data, expected, max_bytes=MEBIBYTE)
+    detector.load_state_dict(dict(read.state))
+
+
+def small_detector() -> nn.Module:
+    """A convolution and its normalization: every type of tensor that a detector has."""
+    from torch import nn
+
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def _with_lengths_put_right(data: bytes) -> bytes:
+    """The header's length, and as many bytes of tensors as it promises, if that is below a mebibyte."""
+    try:
+        header, end = json.JSONDecoder().raw_decode(data[8:].decode("latin-1"))
+        last = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        tensors = data[8 + struct.unpack_from("<Q", data)[0] :][:last]
+        return struct.pack("<Q", end) + data[8 : 8 + end] + tensors.ljust(min(last, MEBIBYTE), b"\0")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
+        return data
+
+
 def image(data: bytes) -> None:
     """A picture of at most 262,144 pixels."""
     decode_image(data, LIMITS)
@@ -171,8 +215,9 @@ def remove_folder() -> None:
 CORPUS = Path(__file__).resolve().parents[2] / "tests" / "fuzz" / "corpus"
 
 TARGETS: Mapping[str, Target] = {
-    "message": Target(message, 32 * MEBIBYTE, 0.40),
-    "packet": Target(packet, 32 * MEBIBYTE, 0.35),
+    "message": Target(message, 32 * MEBIBYTE, 0.35),
+    "packet": Target(packet, 32 * MEBIBYTE, 0.30),
+    "weights": Target(weights, 16 * MEBIBYTE, 0.10, small_detector),
     "image": Target(image, 16 * MEBIBYTE, 0.15),
     "reader": Target(reader, 32 * MEBIBYTE, 0.07),
     "settings": Target(settings, 32 * MEBIBYTE, 0.03),

@@ -41,6 +41,10 @@ MAX_WEIGHTS_BYTES = 1 << 30
 MAX_HEADER_BYTES = 1 << 20
 """Bound on the header, bytes; that of YOLOv8x has 60 kB."""
 MAX_TENSORS = 10_000
+MAX_DIMENSIONS = 8
+"""Of a tensor; a detector's have at most four."""
+DTYPES = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
+"""Types of tensors that are read, by safetensors' names; it knows some that torch does not."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.yaml")
 """A bare name from Ultralytics' own catalogue; never a path."""
 CLASSIFIERS = ("resnet18",)
@@ -107,6 +111,7 @@ def decode_weights(
         raise LearningError(f"the weights have {len(data):,} bytes, over the limit of {max_bytes:,}")
     header = _header(data)
     metadata = _metadata(header)
+    _check_tensors(header)
     if expected is not None:
         check_shapes(_header_shapes(header), expected)
     try:
@@ -212,16 +217,29 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def _header_shapes(header: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shape of each tensor that the header names; a malformed entry gets a shape that fits nothing."""
-    shapes: dict[str, tuple[int, ...]] = {}
+def _check_tensors(header: Mapping[str, Any]) -> None:
+    """Refuse what the library, or torch, would fail on in words of its own."""
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        plain = isinstance(shape, list) and all(isinstance(n, int) for n in shape)
-        shapes[name] = tuple(shape) if plain and shape is not None else (-1,)
-    return shapes
+        dtype = entry.get("dtype") if isinstance(entry, dict) else None
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            raise LearningError(
+                f"the weights {name[:80]!r} are of the type {str(dtype)[:20]!r}, which no detector here has; "
+                "send them in 32 or 16 bit"
+            )
+        shape = entry.get("shape")
+        if (
+            not isinstance(shape, list)
+            or len(shape) > MAX_DIMENSIONS
+            or not all(type(n) is int and 0 <= n <= MAX_WEIGHTS_BYTES for n in shape)
+        ):
+            raise LearningError(f"the weights {name[:80]!r} have a malformed shape; they are not used")
+
+
+def _header_shapes(header: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor that the checked header names."""
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
 
 
 def _metadata(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from fuzzing.mutator import mutated
 from fuzzing.tally import corpus_of, run_piece
 from fuzzing.targets import TARGETS, Target
 
-COUNTS = {"message": 6_000, "packet": 1_500, "image": 600, "reader": 500, "settings": 60}
+COUNTS = {"message": 6_000, "packet": 1_500, "weights": 1_500, "image": 600, "reader": 500, "settings": 60}
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -62,6 +62,35 @@ def test_a_detector_is_the_same_after_the_round_trip(detector_weights):
         assert torch.equal(detector(image)[0], other(image)[0])
 
 
+def with_entry(**entry):
+    """Sound weights whose header tells of one more tensor, without bytes."""
+    data = encode_weights(small())
+    (length,) = struct.unpack_from("<Q", data)
+    header, tensors = json.loads(data[8 : 8 + length]), data[8 + length :]
+    end = len(tensors)
+    header["x"] = {"dtype": "F32", "shape": [0], "data_offsets": [end, end], **entry}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + tensors
+
+
+def test_a_tensor_without_elements_is_one():
+    assert decode_weights(with_entry()).state["x"].numel() == 0
+
+
+@pytest.mark.parametrize(
+    "dtype", ["F4", "F6_E2M3", "F8_E4M3", "F8_E8M0", "C64", "U64", "X", "", None, 3, ["F32"]]
+)
+def test_types_that_no_detector_has_are_refused_before_torch_meets_them(dtype):
+    with pytest.raises(LearningError, match="'x' are of the type"):
+        decode_weights(with_entry(dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [[2**63, 0], [0] * 70, [True], [-1], [0.0], "0", None, {}, [[0]]])
+def test_shapes_that_no_tensor_has_are_refused_before_torch_meets_them(shape):
+    with pytest.raises(LearningError, match="'x' have a malformed shape"):
+        decode_weights(with_entry(shape=shape))
+
+
 def test_weights_with_nan_are_neither_sent_nor_accepted():
     bad = {"a": torch.tensor([float("nan")])}
     with pytest.raises(LearningError, match="NaN"):
@@ -114,9 +143,11 @@ def test_a_tensor_that_claims_to_be_huge_is_refused():
         "__metadata__": {FORMAT: json.dumps(ABOUT)},
         "a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]},
     }
-    body = json.dumps(header).encode()
-    with pytest.raises(LearningError, match="no valid safetensors"):
-        decode_weights(struct.pack("<Q", len(body)) + body)
+    for shape, sentence in (([1 << 40], "malformed shape"), ([1 << 29, 1 << 11], "no valid safetensors")):
+        header["a"]["shape"] = shape
+        body = json.dumps(header).encode()
+        with pytest.raises(LearningError, match=sentence):
+            decode_weights(struct.pack("<Q", len(body)) + body)
 
 
 def test_more_bytes_than_the_limit_are_refused():
