@@ -3,10 +3,11 @@
     python benchmarks/fuzz.py [--inputs N] [--seed S] [--target NAME] [--tally FILE] [--json]
 
 Messages, packets, weights, images, label files and settings files are made from the small corpus in
-tests/fuzz/corpus by seeded mutations. A parser may refuse with one of this system's own errors, in one sentence; anything else
-is a crash, and so is an input that takes longer than five seconds, ends the process, or maps a gigabyte. Of
-every twentieth input each allocation is traced and held against the parser's bound. The tally is written as
-it goes: the same command goes on where it was stopped. ``--show NAME NUMBER`` writes one input to stdout.
+tests/fuzz/corpus by seeded mutations. A parser may refuse with one of this system's own errors, in one
+sentence; anything else is a crash, and so is an input that takes longer than five seconds, ends the process,
+or maps a gigabyte. Of every twentieth input each allocation is traced and held against the parser's bound.
+The tally is written as it goes: the same command goes on where it was stopped. ``--show NAME NUMBER`` writes
+one input to stdout.
 """
 
 from __future__ import annotations

@@ -10,7 +10,14 @@ from typing import Any
 from common.cli import build_parser, run_command
 from common.node.commands import add_keygen, add_status
 from common.node.exit_codes import exit_code_help
-from edge_node import decode_command, doctor_command, export_command, inspect_command, train_command
+from edge_node import (
+    decode_command,
+    doctor_command,
+    export_command,
+    inspect_command,
+    salvage_command,
+    train_command,
+)
 from edge_node import run_command as run_daemon_command
 from edge_node.status_view import edge_sections
 
@@ -32,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inspect_command.add_parser(subparsers)
     train_command.add_parser(subparsers)
     doctor_command.add_parser(subparsers)
+    salvage_command.add_parser(subparsers)
     return run_command(parser, argv)
 
 

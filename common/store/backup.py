@@ -17,7 +17,13 @@ from typing import Any
 from common.errors import StoreCorruptError, StoreError
 from common.frame import content_digest
 from common.store.blobs import BlobFolder, durable_folder, sync_folder
-from common.store.database import DATABASE_NAME, lock_folder, store_error
+from common.store.database import (
+    DATABASE_NAME,
+    UNREADABLE_SCHEMA,
+    damaged_sentence,
+    lock_folder,
+    store_error,
+)
 from common.store.log_rows import LOG_COLUMNS, columns_sound
 from common.store.records import INLINE_LIMIT_BYTES
 from common.store.rows import columns_match, signed, unsigned
@@ -313,7 +319,7 @@ def filling(target: Path) -> Iterator[None]:
     with store_errors(target):
         durable_folder(target)
         if any(target.iterdir()):
-            raise StoreError(f"{target} is not empty; name a new folder for the backup")
+            raise StoreError(f"{target} is not empty; name a new folder")
         try:
             yield
         except BaseException:
@@ -329,6 +335,8 @@ def store_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(error, folder) from error
+    except UnicodeDecodeError as error:
+        raise StoreCorruptError(damaged_sentence(folder, UNREADABLE_SCHEMA)) from error
     except OSError as error:
         raise StoreError(f"{folder} cannot be used: {error}") from error
 

@@ -21,7 +21,14 @@ from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
 from common.store.schema_check import altered_table
 from common.store.settings import StoreSettings
 
-__all__ = ["DATABASE_NAME", "Database", "lock_folder", "store_error"]
+__all__ = [
+    "DATABASE_NAME",
+    "UNREADABLE_SCHEMA",
+    "Database",
+    "damaged_sentence",
+    "lock_folder",
+    "store_error",
+]
 
 DATABASE_NAME = "store.sqlite3"
 """File name inside the store's folder."""
@@ -51,6 +58,9 @@ SHRINK_PAGES = 1_000
 
 JOURNAL_LIMIT_BYTES = 64 << 20
 """The write-ahead log is cut back to this after a checkpoint."""
+
+UNREADABLE_SCHEMA = "the definitions of its tables are no text"
+"""What is wrong when SQLite's complaint about a definition quotes bytes that Python cannot decode."""
 
 _log = logging.getLogger(__name__)
 
@@ -207,6 +217,8 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise store_error(error, self.folder) from error
+        except UnicodeDecodeError as error:
+            raise StoreCorruptError(damaged_sentence(self.folder, UNREADABLE_SCHEMA)) from error
         except OSError as error:
             raise StoreError(f"store {self.folder} cannot be used: {error}") from error
 
@@ -356,7 +368,8 @@ def damaged_sentence(folder: Path, problem: str) -> str:
     """What to do about a damaged database."""
     return (
         f"the database of store {folder} is damaged ({problem}); stop the node, then at a fog run fog-node "
-        f"salvage and fog-node restore, or restore a backup; at an edge move the folder away and start anew"
+        f"salvage and fog-node restore, or restore a backup; at an edge run edge-node salvage, or move the "
+        f"folder away and start anew"
     )
 
 

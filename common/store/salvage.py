@@ -33,7 +33,7 @@ from common.store.schema import APPLICATION_IDS
 from common.store.sqlite_fog import SqliteFogStore
 from common.store.sqlite_uploads import FRAME_TYPES
 
-__all__ = ["salvage"]
+__all__ = ["damaged_source", "readable_rows", "remove_leftovers", "salvage"]
 
 LAST_ROW = 2**62
 """No row of a sound store is beyond this."""
@@ -87,7 +87,7 @@ def salvage(folder: Path, target: Path, progress: Progress = lambda files: files
         raise StoreError(f"there is no store in {folder}; name the configuration of a fog that ran")
     with filling(target):
         SqliteFogStore(target).close()
-        with store_errors(folder), closing(_source(path, target)) as source:
+        with store_errors(folder), closing(damaged_source(path, target)) as source:
             role = source.execute("PRAGMA application_id").fetchone()[0]
             if role not in (0, APPLICATION_IDS["fog"]):
                 raise StoreError(f"{path} is not the store of a fog; only a fog's store is salvaged")
@@ -97,16 +97,15 @@ def salvage(folder: Path, target: Path, progress: Progress = lambda files: files
                 digests = copy.execute("SELECT digest FROM frames UNION SELECT digest FROM log").fetchall()
                 copy.execute("PRAGMA journal_mode = DELETE")
         link_files(folder, target, [row[0] for row in digests])
-        for leftover in ("lock", PADDED_NAME, f"{PADDED_NAME}-wal", f"{PADDED_NAME}-shm"):
-            (target / leftover).unlink(missing_ok=True)
+        remove_leftovers(target)
         summary = verify(target, BlobFolder(target / "blobs"), progress)
         summary = replace(summary, damaged=(*summary.damaged, *lost))
         write_manifest(target, summary)
     return summary
 
 
-def _source(path: Path, target: Path) -> sqlite3.Connection:
-    """The damaged database; where its end is gone, a copy with zeros there, since SQLite refuses it."""
+def damaged_source(path: Path, target: Path) -> sqlite3.Connection:
+    """Connect to a damaged database; to a copy with zeros where its end is gone, or SQLite refuses it."""
     with path.open("rb") as handle:
         head = handle.read(HEADER_BYTES)
     page = int.from_bytes(head[PAGE_SIZE_AT : PAGE_SIZE_AT + 2], "big")
@@ -125,6 +124,12 @@ def _source(path: Path, target: Path) -> sqlite3.Connection:
     return source
 
 
+def remove_leftovers(target: Path) -> None:
+    """Remove what the work has left beside the copy."""
+    for leftover in ("lock", PADDED_NAME, f"{PADDED_NAME}-wal", f"{PADDED_NAME}-shm"):
+        (target / leftover).unlink(missing_ok=True)
+
+
 def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, reached: HighWater) -> list[str]:
     """Copy the sound rows; one sentence for each table of which some were not."""
     sentences: list[str] = []
@@ -141,7 +146,7 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, reached: HighWat
         # Of a damaged definition the key may be no other name of the rowid any more.
         fields = ", ".join(["rowid", *("rowid" if name == table.key else name for name in columns)])
         bad = 0
-        for row in _rows(source, table.name, fields):
+        for row in readable_rows(source, table.name, fields):
             values = dict(zip(columns, row[1:], strict=True))
             if not table.sound(row[1 : 1 + count], row[1 + count], row[2 + count]):
                 bad += 1
@@ -242,7 +247,7 @@ def _note_lost(copy: sqlite3.Connection, trimmed: int, reached: int) -> int:
     return lost
 
 
-def _rows(source: sqlite3.Connection, table: str, fields: str) -> Iterator[tuple[Any, ...]]:
+def readable_rows(source: sqlite3.Connection, table: str, fields: str) -> Iterator[tuple[Any, ...]]:
     """Every row that can be read, in order, past those that cannot."""
     query = f"SELECT {fields} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid LIMIT 1"
     after = -1

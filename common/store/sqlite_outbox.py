@@ -26,7 +26,7 @@ from common.store.rows import (
 )
 from common.store.settings import EdgeStoreSettings
 
-__all__ = ["SqliteOutbox"]
+__all__ = ["OUTBOX_TYPES", "SqliteOutbox"]
 
 OUTBOX_TYPES = (int, str, int, bytes, bytes, int, str)
 """Types of the columns under a frame's checksum: number, device, epoch, source_key, digest, size, facts."""

@@ -279,5 +279,5 @@ def test_an_edge_says_what_to_do_about_its_database(tmp_path):
     data = bytearray(path.read_bytes())
     data[5 * PAGE : 6 * PAGE] = bytes(PAGE)
     path.write_bytes(data)
-    with pytest.raises(StoreCorruptError, match="at an edge move the folder away"):
+    with pytest.raises(StoreCorruptError, match="at an edge run edge-node salvage"):
         open_edge_store(tmp_path, CAMERA)
