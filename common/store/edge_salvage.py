@@ -143,9 +143,9 @@ def _copy(
         if not _usable(row, blobs, found):
             continue
         names = ", ".join(row)
-        marks = ", ".join("?" for _ in row)
+        values = ", ".join("?" for _ in row)
         inserted = copy.execute(
-            f"INSERT OR IGNORE INTO outbox ({names}) VALUES ({marks})", tuple(row.values())
+            f"INSERT OR IGNORE INTO outbox ({names}) VALUES ({values})", tuple(row.values())
         )
         if not inserted.rowcount:
             found["bad"] += 1
@@ -237,7 +237,7 @@ def _has_image(row: Row, blobs: BlobFolder) -> bool:
 
 
 def _note(copy: sqlite3.Connection, told: Sequence[tuple[int, int]], first: int, end: int, why: str) -> int:
-    """Put a hole in the numbers into quarantine, behind which the store goes on; how many of it were not told."""
+    """Put a hole in the numbers into quarantine, behind which the store goes on; how many were not told."""
     if first >= end:
         return 0
     copy.execute(
