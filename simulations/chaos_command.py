@@ -114,6 +114,7 @@ def _why(line: Mapping[str, Any]) -> str:
 
 
 def _table(result: Mapping[str, Any]) -> str:
+    variants = ", ".join(f"{name} {count}" for name, count in result["variants"].items())
     rows = [
         f"{'fault':24}{'struck':>8}{'runs':>8}{'failed runs':>13}",
         *(
@@ -125,8 +126,10 @@ def _table(result: Mapping[str, Any]) -> str:
         f"{result['seconds_per_run']} s a run",
         f"frames recorded {result['frames']}, acknowledged {result['acknowledged']}",
         f"lost {result['lost']}, stored twice {result['twice']}, invented {result['invented']}, "
-        f"wrong {result['wrong']}",
+        f"wrong {result['wrong']}, with old labels {result['stale']}",
         f"missing somewhere and told of, after damage {result['told']}; beyond the promise, after a "
-        f"backup was restored {result['excused']}",
+        f"backup was restored {result['excused']}; dropped by retention and told of {result['dropped']}",
+        f"runs with {variants or 'no variants'}; "
+        f"a log refused frames in {result['refused']}; labels corrected {result['relabelled']}",
     ]
     return "\n".join(rows) + "\n"

@@ -19,7 +19,7 @@ from typing import Any
 from common.errors import DeploymentError
 from simulations.chaos.clock import build_library
 from simulations.chaos.deployment import Options
-from simulations.chaos.plan import FaultKind
+from simulations.chaos.plan import PLAN_VERSION, FaultKind
 from simulations.chaos.worker import MODULE, task
 from simulations.namespaces import why_not
 
@@ -111,7 +111,10 @@ def ability(request: Request) -> Ability:
 
 
 def done_before(request: Request) -> dict[int, Line]:
-    """Results of runs of this kind that an earlier call wrote, by seed; a torn last line is left out."""
+    """Results of runs of this kind that an earlier call wrote, by seed; a torn last line is left out.
+
+    So are runs of an earlier version of the plans, in which a seed drew something else.
+    """
     path = request.out / RESULTS_NAME
     if not path.exists():
         return {}
@@ -119,7 +122,7 @@ def done_before(request: Request) -> dict[int, Line]:
     for text in path.read_text(encoding="utf-8").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):
             line = json.loads(text)
-            if line["run"] == request.kind:
+            if line["run"] == request.kind and line.get("plan", 1) == PLAN_VERSION:
                 found[line["seed"]] = line
     return {seed: found[seed] for seed in request.seeds if seed in found}
 
@@ -150,7 +153,19 @@ def tally(lines: Iterable[Line]) -> dict[str, Any]:
     """Sums over runs, and by fault: how often it struck, in how many runs, how many of these failed."""
     lines = list(lines)
     verdicts = [line["verdict"] for line in lines if line["verdict"] is not None]
-    counts = ("frames", "acknowledged", "lost", "twice", "invented", "wrong", "told", "excused")
+    counts = (
+        "frames",
+        "acknowledged",
+        "lost",
+        "twice",
+        "invented",
+        "wrong",
+        "stale",
+        "told",
+        "excused",
+        "dropped",
+    )
+    variants = Counter(name for line in lines for name in line.get("variants", ()))
     struck: Counter[str] = Counter()
     runs: Counter[str] = Counter()
     failed: Counter[str] = Counter()
@@ -169,6 +184,9 @@ def tally(lines: Iterable[Line]) -> dict[str, Any]:
             kind.value: {"struck": struck[kind], "runs": runs[kind], "failed_runs": failed[kind]}
             for kind in FaultKind
         },
+        "variants": dict(sorted(variants.items())),
+        "refused": sum(bool(line.get("refused")) for line in lines),
+        "relabelled": sum(line.get("relabelled", 0) for line in lines),
         "failed_seeds": sorted(line["seed"] for line in lines if not line["good"]),
     }
 
@@ -189,7 +207,7 @@ class _Workers:
         folder = request.out / "runs" / f"{request.kind.replace(', ', '-').replace(' ', '-')}-{seed}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        line = {"run": request.kind, **self._result(seed, folder)}
+        line = {"run": request.kind, "plan": PLAN_VERSION, **self._result(seed, folder)}
         if line["good"]:
             picture = folder / "timeline.png"
             if picture.exists():

@@ -175,6 +175,40 @@ class Daemon:
                 f"{self.name} did not end within {STOP_S:.0f} s of SIGTERM; see {self.log}"
             ) from None
 
+    def serve(self, **changes: Any) -> None:
+        """Start it again and wait until it serves.
+
+        Raises:
+            DeploymentError: It ended instead.
+        """
+        self.start(**changes)
+        if not self.ready():
+            raise DeploymentError(
+                f"{self.name} ended with code {self.code} when it was started again: {self.last_words}"
+            )
+
+    def end(self) -> None:
+        """SIGTERM, after which it must end with code 0.
+
+        Raises:
+            DeploymentError: It did not run, or ended otherwise.
+        """
+        self.expect_running()
+        code = self.stop()
+        if code:
+            raise DeploymentError(
+                f"{self.name} ended with code {code} when it was told to stop: {self.last_words}"
+            )
+
+    def expect_running(self) -> None:
+        """See that it has not ended by itself.
+
+        Raises:
+            DeploymentError: It has.
+        """
+        if not self.running:
+            raise DeploymentError(f"{self.name} ended by itself with code {self.code}: {self.last_words}")
+
     def close(self) -> None:
         """End it whatever it does."""
         with contextlib.suppress(ProcessLookupError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,14 +17,17 @@ import numpy as np
 
 from common.errors import DeploymentError
 from common.images import Rgb, encode_jpeg
+from common.ownership import FogShare, owner
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
-from simulations.chaos import passthrough, stand_in_trainer
 from simulations.chaos.clock import Clock
 from simulations.chaos.daemon import Daemon, merged
 from simulations.chaos.disks import SmallDisk
+from simulations.chaos.labels import Tracks, uncorrected
 from simulations.chaos.links import Links
-from simulations.chaos.plan import Recording
+from simulations.chaos.node_settings import edge_settings, fog_settings, storage
+from simulations.chaos.plan import PLAINEST, Recording, Variant
+from simulations.chaos.stores import committed
 from simulations.watch import Status
 
 __all__ = ["Deployment", "Options", "deploy", "free_port", "undelivered", "write_frames"]
@@ -31,24 +36,6 @@ PORTS = (20_000, 29_999)
 """Below what the kernel gives to outgoing connections, so that a fog that restarts finds its port free."""
 
 DISK_BYTES = 64 << 20
-
-QUICK_WIRE = {
-    "heartbeat_seconds": 0.2,
-    "liveness": 10,
-    "backoff_first_seconds": 0.05,
-    "backoff_last_seconds": 0.4,
-}
-"""Waits so short that a run of seconds meets all of them."""
-
-QUICK_CHILDREN = {"restart_first_s": 0.05, "restart_max_s": 0.3, "stop_s": 2.0, "terminate_s": 1.0}
-
-QUICK_ENCODER = {
-    "background_psnr": 24.0,
-    "object_psnr": 28.0,
-    "time_budget_s": 1.0,
-    "batch_frames": 4,
-}
-"""Where frames are really encoded, it is not their quality that is tested."""
 
 SMALL_PX, LARGE_PX = (96, 64), (360, 240)
 """Width and height of frames; noise of the larger one takes more than 100,000 bytes."""
@@ -83,26 +70,30 @@ class Deployment:
     """Daemons that run, and what belongs to them; leaving the ``with`` block ends everything.
 
     Attributes:
-        fog, edges: The daemons.
+        fogs, edges: The daemons.
+        tracks: The labels of each recording edge's source, by name.
         keys: Public key of each, by name.
         links: Between them.
         clocks: Of each daemon whose clock can be shifted, by name.
         disks: Of each daemon whose disk can be filled, by name.
+        relabelled: Whether labels are corrected.
     """
 
     def __init__(self) -> None:
-        self.fog: Daemon
+        self.fogs: tuple[Daemon, ...] = ()
         self.edges: tuple[Daemon, ...] = ()
+        self.tracks: dict[str, Tracks] = {}
         self.keys: dict[str, str] = {}
         self.links: Links
         self.clocks: dict[str, Clock] = {}
         self.disks: dict[str, SmallDisk] = {}
+        self.relabelled = False
         self.resources = ExitStack()
 
     @property
     def daemons(self) -> tuple[Daemon, ...]:
-        """The fog first."""
-        return (self.fog, *self.edges)
+        """The fogs first."""
+        return (*self.fogs, *self.edges)
 
     def daemon(self, name: str) -> Daemon:
         """By its name."""
@@ -126,13 +117,37 @@ class Deployment:
             ended = next((d for d in self.daemons if not d.running), None)
             if ended is not None:
                 return f"{ended.name} ended by itself with code {ended.code}: {ended.last_words}"
-            missing = undelivered(self.fog.status(), {edge.name: edge.status() for edge in self.edges})
+            missing = undelivered(_statuses(self.fogs), _statuses(self.edges)) or self._uncorrected()
             now = time.monotonic()
             since = None if missing else since or now
             if since is not None and now - since > STILL_S:
                 return ""
             time.sleep(0.05)
         return f"after {seconds:.0f} s {missing}"
+
+    def lift(self) -> None:
+        """Start every fog again with a log that keeps everything.
+
+        Raises:
+            DeploymentError: One does not end or start.
+        """
+        for fog in self.fogs:
+            fog.end()
+            fog.settings = {**fog.settings, "storage": storage(PLAINEST)}
+            fog.serve()
+
+    def _uncorrected(self) -> str:
+        """Which corrections are still to come, in a few words."""
+        if not self.relabelled:
+            return ""
+        try:
+            known = {identity for fog in self.fogs for identity in committed(fog.store)}
+            for name, tracks in self.tracks.items():
+                if behind := uncorrected(self.daemon(name).store, tracks, known):
+                    return f"the labels of {behind} frames of {name} are not those of its source"
+        except sqlite3.Error as error:
+            return f"a store cannot be read ({error})"
+        return ""
 
     def __enter__(self) -> Deployment:
         return self
@@ -141,26 +156,30 @@ class Deployment:
         self.resources.close()
 
 
-def undelivered(fog: Status | None, edges: Mapping[str, Status | None]) -> str:
+def undelivered(fogs: Mapping[str, Status | None], edges: Mapping[str, Status | None]) -> str:
     """What is still to come, in a few words; empty when nothing is."""
-    if fog is None:
-        return "the fog has no status"
     for name, edge in edges.items():
         if edge is None:
             return f"{name} has no status"
-        if edge["recording"]["state"] != "done":
+        if edge["recording"]["state"] not in ("done", "watching"):
             return f"{name} still is {edge['recording']['state']}"
         if edge["outbox"]["waiting"]:
             return f"{edge['outbox']['waiting']} frames wait at {name} ({edge['problem'] or 'no problem'})"
-    if fog["frames_pending"]:
-        return f"{fog['frames_pending']} frames wait to be encoded"
-    for name, edge in edges.items():
-        if edge is not None and (edge["log_id"], edge["log_position"]) != (
-            fog["log_id"],
-            fog["log_position"],
-        ):
-            return f"{name} stands at position {edge['log_position']} of {fog['log_position']}"
+    for place, fog in fogs.items():
+        if fog is None:
+            return f"{place} has no status"
+        if fog["frames_pending"]:
+            return f"{fog['frames_pending']} frames wait to be encoded at {place}"
+        log, position = fog["log_id"], fog["log_position"]
+        for name, edge in edges.items():
+            held = {link["log_id"]: link["log_position"] for link in (edge or {}).get("fogs", ())}
+            if held.get(log) != position:
+                return f"{name} stands at position {held.get(log, 0)} of {position} of {place}"
     return ""
+
+
+def _statuses(daemons: Sequence[Daemon]) -> dict[str, Status | None]:
+    return {daemon.name: daemon.status() for daemon in daemons}
 
 
 def deploy(
@@ -168,46 +187,70 @@ def deploy(
     seed: int,
     recordings: Sequence[Recording],
     options: Options,
-    make_links: Callable[[Sequence[str], int], Links],
+    make_links: Callable[[Sequence[str], Sequence[int]], Links],
+    variant: Variant = PLAINEST,
 ) -> Deployment:
-    """Make everything and start the fog; the edges are started by the caller.
+    """Make everything and start the fogs; the edges are started by the caller.
 
     Args:
         folder: Empty or new.
         seed: Of frames and ports.
         recordings: One an edge.
         options: Of the campaign.
-        make_links: From the edges' names and the fog's port.
+        make_links: From the edges' names and the fogs' ports.
+        variant: Of the run.
 
     Raises:
-        DeploymentError: The fog does not start.
+        DeploymentError: A fog does not start.
     """
     source = random.Random(f"deployment {seed}")
     deployment = Deployment()
+    deployment.relabelled = bool(variant.relabels)
     with ExitStack() as resources:
-        port = free_port(source)
-        names = [f"edge{number + 1}" for number in range(len(recordings))]
-        links = deployment.links = make_links(names, port)
+        ports = [free_port(source) for _ in range(variant.fogs)]
+        edges = {f"edge{number + 1}": recording for number, recording in enumerate(recordings)}
+        fogs = ["fog", *(f"fog{number + 1}" for number in range(1, variant.fogs))]
+        links = deployment.links = make_links(tuple(edges), ports)
         resources.callback(links.close)
-        settings = merged(_fog_settings(links, port, options), options.fog)
-        fog = _daemon(deployment, folder, "fog", settings, options, resources)
-        deployment.fog = fog
-        allow = AllowList(fog.folder / "allow.yaml")
-        edges = []
-        for name, recording in zip(names, recordings, strict=True):
-            settings = _edge_settings(folder / name, links.address(name), deployment.keys["fog"], recording)
+        deployment.keys = _keys(folder, fogs, edges)
+        for name, port in zip(fogs, ports, strict=True):
+            address = f"tcp://{links.host}:{port}"
+            settings = fog_settings(address, variant, options.profile, SMALL_PX[0])
+            fog = _daemon(deployment, folder, name, merged(settings, options.fog), options, resources)
+            deployment.fogs += (fog,)
+            allow = AllowList(fog.folder / "allow.yaml")
+            for device, recording in edges.items():
+                allow.add(Device(deployment.keys[device], recording.frames > 0, ("*",), device))
+        for name, recording in edges.items():
+            known = [(links.address(name, place), deployment.keys[fog]) for place, fog in enumerate(fogs)]
+            settings = edge_settings(folder / name, known, recording, deployment.relabelled)
             edge = _daemon(deployment, folder, name, merged(settings, options.edge), options, resources)
-            allow.add(Device(deployment.keys[name], recording.frames > 0, ("*",), name))
             if recording.frames:
                 smooth = options.profile is not None
-                write_frames(edge.folder / "frames", recording, source.randrange(2**32), smooth=smooth)
-            edges.append(edge)
-        deployment.edges = tuple(edges)
-        fog.start()
-        if not fog.ready():
-            raise DeploymentError(f"the fog did not start: {fog.last_words}")
+                frames = edge.folder / "frames"
+                write_frames(frames, recording, source.randrange(2**32), smooth=smooth)
+                deployment.tracks[name] = Tracks(frames, recording.frames)
+            deployment.edges += (edge,)
+        for fog in deployment.fogs:
+            fog.start()
+        for fog in deployment.fogs:
+            if not fog.ready():
+                raise DeploymentError(f"the fog did not start: {fog.last_words}")
         deployment.resources = resources.pop_all()
     return deployment
+
+
+def _keys(folder: Path, fogs: Sequence[str], edges: Mapping[str, Recording]) -> dict[str, str]:
+    """Key pairs of all; of several fogs the last one's is drawn until each has devices of its own."""
+    found = {name: keys.generate(folder / name / "keys").public for name in (*fogs, *edges)}
+    recording = [found[name] for name, edge in edges.items() if edge.frames]
+    while 1 < len(fogs) <= len(recording):
+        shares = [FogShare(found[name]) for name in fogs]
+        if len({owner(device, shares) for device in recording}) == len(fogs):
+            break
+        shutil.rmtree(folder / fogs[-1] / "keys")
+        found[fogs[-1]] = keys.generate(folder / fogs[-1] / "keys").public
+    return found
 
 
 def write_frames(folder: Path, recording: Recording, seed: int, *, smooth: bool = False) -> None:
@@ -223,7 +266,6 @@ def write_frames(folder: Path, recording: Recording, seed: int, *, smooth: bool 
     images = folder / "img"
     images.mkdir(parents=True)
     large = set(source.choice(recording.frames, recording.large, replace=False).tolist())
-    lines = []
     for number in range(recording.frames):
         width, height = LARGE_PX if number in large else SMALL_PX
         if smooth:
@@ -231,8 +273,7 @@ def write_frames(folder: Path, recording: Recording, seed: int, *, smooth: bool 
         else:
             pixels = source.integers(0, 256, (height, width, 3), dtype=np.uint8)
         (images / f"{number:06d}.jpg").write_bytes(encode_jpeg(pixels, 95))
-        lines.append("10,10,30,20")
-    (folder / "groundtruth_rect.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Tracks(folder, recording.frames).write()
 
 
 def _waves(source: np.random.Generator, width: int, height: int) -> Rgb:
@@ -264,62 +305,16 @@ def _daemon(
     resources: ExitStack,
 ) -> Daemon:
     place = folder / name
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     environment: dict[str, str] = {"OMP_NUM_THREADS": "1"}
     if options.clock_shim is not None:
         clock = deployment.clocks[name] = Clock(place / "clock", options.clock_shim)
         environment |= clock.environment
-    command = ["fog_node.cli", "serve"] if name == "fog" else ["edge_node.cli", "run"]
+    command = ["fog_node.cli", "serve"] if name.startswith("fog") else ["edge_node.cli", "run"]
     daemon = Daemon(name, place, command, settings, environment, deployment.links.command(name))
     if options.disks:
         disk = deployment.disks[name] = SmallDisk(daemon.disk, DISK_BYTES)
         resources.callback(disk.close)
     # Ended before their disks are taken away.
     resources.callback(daemon.close)
-    deployment.keys[name] = keys.generate(place / "keys").public
     return daemon
-
-
-def _fog_settings(links: Links, port: int, options: Options) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "address": f"tcp://{links.host}:{port}",
-        "store": "disk/store",
-        "storage": {"min_free_bytes": 0},
-        # Encoders are killed without any fault of the frames that they hold.
-        "workers": {"workers": 1, "threads": 1, "wait_s": 0.05, "attempts": 20, "start_attempts": 1000},
-        "training": {
-            "strategy": "fog",
-            "min_frames": 5,
-            "min_new_frames": 10,
-            "module": stand_in_trainer.MODULE,
-        },
-        "wire": QUICK_WIRE,
-        "children": QUICK_CHILDREN,
-        "allow_check_s": 0.5,
-        "monitoring": {"port": None},
-        "status_s": 0.1,
-        "retry_full_s": 0.2,
-        "drain_s": 10.0,
-    }
-    if options.profile is None:
-        settings["workers"]["module"] = passthrough.MODULE
-    else:
-        settings["encoder"] = {"profile": options.profile, "width": SMALL_PX[0], **QUICK_ENCODER}
-    return settings
-
-
-def _edge_settings(folder: Path, address: str, fog_key: str, recording: Recording) -> dict[str, Any]:
-    frames = str(folder / "frames")
-    source = [{"path": frames, "frames_per_second": recording.per_s}] if recording.frames else []
-    return {
-        "fog": {"address": f"tcp://{address}", "public_key": fog_key},
-        "store": "disk/store",
-        "storage": {"min_free_bytes": 0},
-        "sources": source,
-        "training": {"mode": "always", "min_new_frames": 15, "module": stand_in_trainer.MODULE},
-        "wire": QUICK_WIRE,
-        "children": QUICK_CHILDREN,
-        "monitoring": {"port": None},
-        "status_s": 0.1,
-        "drain_s": 10.0,
-    }

@@ -23,8 +23,8 @@ class Links(Protocol):
 
     host: str
 
-    def address(self, edge: str) -> str:
-        """HOST:PORT at which an edge finds the fog."""
+    def address(self, edge: str, fog: int = 0) -> str:
+        """HOST:PORT at which an edge finds the fog of this number."""
 
     def command(self, place: str) -> Sequence[str]:
         """What to put before the command of a node."""
@@ -40,24 +40,29 @@ class Links(Protocol):
 
 
 class ProxyLinks:
-    """Links through the impairment proxy, all nodes on one address.
+    """Links through the impairment proxy, all nodes on one address; a fault of an edge strikes all its links.
 
     Args:
         edges: Names.
-        port: Of the fog.
+        ports: Of the fogs.
         seed: Of jitter and flipped bits.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, edges: Sequence[str], port: int, seed: int) -> None:
-        links = [{"name": name, "target_port": port} for name in edges]
+    def __init__(self, edges: Sequence[str], ports: Sequence[int], seed: int) -> None:
+        self._names = {edge: [_link(edge, fog) for fog in range(len(ports))] for edge in edges}
+        links = [
+            {"name": name, "target_port": port}
+            for names in self._names.values()
+            for name, port in zip(names, ports, strict=True)
+        ]
         self._proxy = ImpairmentProxy(ImpairmentSettings.model_validate({"links": links, "seed": seed}))
         self._lock = threading.Lock()
 
-    def address(self, edge: str) -> str:
-        """The proxy's port of this edge."""
-        return f"127.0.0.1:{self._proxy.port(edge)}"
+    def address(self, edge: str, fog: int = 0) -> str:
+        """The proxy's port of this link."""
+        return f"127.0.0.1:{self._proxy.port(_link(edge, fog))}"
 
     def command(self, place: str) -> Sequence[str]:
         """Nothing: all nodes run side by side."""
@@ -66,50 +71,60 @@ class ProxyLinks:
     def cut(self, edge: str) -> None:
         """Reset every connection, new ones too."""
         with self._lock:
-            self._proxy.cut(edge)
+            for name in self._names[edge]:
+                self._proxy.cut(name)
 
     def mend(self, edge: str) -> None:
         """Take connections again."""
         with self._lock:
-            self._proxy.mend(edge)
+            for name in self._names[edge]:
+                self._proxy.mend(name)
 
     def reset(self, edge: str) -> None:
         """End the present connections by RST."""
         with self._lock:
-            self._proxy.reset(edge)
+            for name in self._names[edge]:
+                self._proxy.reset(name)
 
     def stall(self, edge: str, direction: Directions) -> None:
         """Keep connections and forward nothing."""
         with self._lock:
-            self._proxy.stall(edge, direction)
+            for name in self._names[edge]:
+                self._proxy.stall(name, direction)
 
     def resume(self, edge: str) -> None:
         """Forward again."""
         with self._lock:
-            self._proxy.resume(edge)
+            for name in self._names[edge]:
+                self._proxy.resume(name)
 
     def change(self, edge: str, **values: float | None) -> None:
         """Other settings of both directions."""
         with self._lock:
-            for direction in ("up", "down"):
-                self._proxy.change(edge, "up" if direction == "up" else "down", **values)
+            for name in self._names[edge]:
+                for direction in ("up", "down"):
+                    self._proxy.change(name, "up" if direction == "up" else "down", **values)
 
     def close(self) -> None:
         """End the proxy."""
         self._proxy.close()
 
 
+def _link(edge: str, fog: int) -> str:
+    return f"{edge}-{fog + 1}"
+
+
 class DirectLinks:
-    """Every edge on the fog's own port."""
+    """Every edge on the fogs' own ports."""
 
     host = "127.0.0.1"
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._ports = ports
 
-    def address(self, edge: str) -> str:
+    def address(self, edge: str, fog: int = 0) -> str:
         """The fog's."""
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self._ports[fog]}"
 
     def command(self, place: str) -> Sequence[str]:
         """Nothing: all nodes run side by side."""
@@ -141,8 +156,8 @@ class CableLinks:
         self._port = port
         self._spaces = Namespaces([CableSettings(name, bytes_per_s, bytes_per_s) for name in edges])
 
-    def address(self, edge: str) -> str:
-        """The fog at the other end of the edge's cable."""
+    def address(self, edge: str, fog: int = 0) -> str:
+        """The fog at the other end of the edge's cable; there is one."""
         return f"{self._spaces.fog_address(edge)}:{self._port}"
 
     def command(self, place: str) -> Sequence[str]:

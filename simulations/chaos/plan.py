@@ -1,14 +1,28 @@
-"""What one run does, drawn from its seed: edges, frames and faults (pure)."""
+"""What one run does, drawn from its seed: fogs, edges, frames, labels, bounds and faults (pure)."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Fault", "FaultKind", "Plan", "Recording", "draw_plan"]
+__all__ = [
+    "PLAINEST",
+    "PLAN_VERSION",
+    "Bound",
+    "Fault",
+    "FaultKind",
+    "Plan",
+    "Recording",
+    "Relabel",
+    "Variant",
+    "draw_plan",
+]
+
+PLAN_VERSION = 2
+"""Grows when a seed draws another plan than before: results of the former plans are of other runs."""
 
 
 class FaultKind(StrEnum):
@@ -33,6 +47,8 @@ class FaultKind(StrEnum):
     FULL_DATABASE = "full database fog"
     DAMAGE_FOG = "damage database fog"
     DAMAGE_EDGE = "damage database edge"
+    DAMAGE_LOG_FOG = "damage log fog"
+    DAMAGE_LOG_EDGE = "damage log edge"
     RESTORE_FOG = "restore backup fog"
     CLOCK_FOG = "clock jump fog"
     CLOCK_EDGE = "clock jump edge"
@@ -69,6 +85,8 @@ DRAWS = {
     FaultKind.FULL_DATABASE: _Draw(1, 0.5, 1.5, "fog"),
     FaultKind.DAMAGE_FOG: _Draw(1.5, 0.0, 0.5, "fog"),
     FaultKind.DAMAGE_EDGE: _Draw(1.5, 0.0, 0.5, "edge"),
+    FaultKind.DAMAGE_LOG_FOG: _Draw(1.5, 0.0, 0.5, "fog"),
+    FaultKind.DAMAGE_LOG_EDGE: _Draw(1.5, 0.0, 0.5, "edge"),
     FaultKind.RESTORE_FOG: _Draw(1.5, 0.2, 1.5, "fog"),
     FaultKind.CLOCK_FOG: _Draw(1, 0.3, 2.0, "fog clock"),
     FaultKind.CLOCK_EDGE: _Draw(1, 0.3, 2.0, "edge clock"),
@@ -86,6 +104,15 @@ FIRST_S = 0.3
 LARGE_SHARE = 0.08
 """Share of frames above the size at which content becomes a file."""
 
+SEVERAL_FOGS_SHARE, DROP_SHARE, REFUSE_SHARE, RELABEL_SHARE = 0.2, 0.2, 0.15, 0.35
+"""Shares of runs with two fogs, with logs that drop their oldest records or refuse, with corrected labels."""
+
+BOUND_RECORDS = (4, 12)
+"""Records of a bounded log, at least and at most."""
+
+RELABELS = (1, 3)
+"""How often labels are corrected in a run that does so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -95,8 +122,9 @@ class Fault:
         kind: What goes wrong.
         at_s: When it begins, seconds after the edges have started.
         seconds: How long it lasts; 0 for one that is over at once.
-        edge: Number of the edge that it strikes; None for the fog.
+        edge: Number of the edge that it strikes; None for a fog.
         seed: Of what else it draws.
+        fog: Number of the fog that it strikes when there are several.
     """
 
     kind: FaultKind
@@ -104,11 +132,14 @@ class Fault:
     seconds: float
     edge: int | None
     seed: int
+    fog: int = 0
 
     @property
     def place(self) -> str:
         """Name of the daemon that it strikes, or whose link, child or clock."""
-        return "fog" if self.edge is None else f"edge{self.edge + 1}"
+        if self.edge is not None:
+            return f"edge{self.edge + 1}"
+        return f"fog{self.fog + 1}" if self.fog else "fog"
 
     def to_json(self) -> dict[str, Any]:
         """For results."""
@@ -131,6 +162,59 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What every fog's log keeps.
+
+    Attributes:
+        when_full: drop_oldest: readers behind are told by gap records. refuse: edges wait, until the bound is
+            lifted after the faults.
+        records: At most.
+    """
+
+    when_full: Literal["drop_oldest", "refuse"]
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """Labels of some of an edge's frames are corrected at their source.
+
+    Attributes:
+        at_s: When, seconds after the edges have started.
+        edge: Whose.
+        seed: Of which frames and of the labels.
+    """
+
+    at_s: float
+    edge: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """In what a run departs from one fog that keeps everything of frames that never change.
+
+    Attributes:
+        fogs: How many share the devices.
+        bound: Of the fogs' logs; None: they keep everything.
+        relabels: Corrections of labels, in the order of time.
+    """
+
+    fogs: int = 1
+    bound: Bound | None = None
+    relabels: tuple[Relabel, ...] = ()
+
+    def names(self) -> list[str]:
+        """For people and the tally."""
+        names = ["several fogs"] if self.fogs > 1 else []
+        names += [] if self.bound is None else [f"log {self.bound.when_full.replace('_', ' ')}"]
+        return [*names, "labels corrected"] if self.relabels else names
+
+
+PLAINEST = Variant()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One run.
 
@@ -139,12 +223,14 @@ class Plan:
         edges: What each edge records.
         faults: In order of their beginning.
         seconds: From the start of the edges to the end of the last fault.
+        variant: In what it departs from the plainest run.
     """
 
     seed: int
     edges: tuple[Recording, ...]
     faults: tuple[Fault, ...]
     seconds: float
+    variant: Variant = PLAINEST
 
     def to_json(self) -> dict[str, Any]:
         """For results."""
@@ -152,6 +238,7 @@ class Plan:
             "seed": self.seed,
             "edges": [asdict(edge) for edge in self.edges],
             "faults": [fault.to_json() for fault in self.faults],
+            "variant": asdict(self.variant),
         }
 
 
@@ -161,6 +248,7 @@ def draw_plan(
     without: Collection[FaultKind] = (),
     frames: tuple[int, int] = (12, 30),
     edges: tuple[int, int] = (2, 3),
+    most_fogs: int = 2,
 ) -> Plan:
     """Draw a run.
 
@@ -172,6 +260,7 @@ def draw_plan(
         without: Kinds that cannot be done here.
         frames: Least and greatest number of frames an edge records.
         edges: Least and greatest number of edges.
+        most_fogs: Greatest number of fogs.
     """
     source = random.Random(f"chaos {seed}")
     kinds = [kind for kind in DRAWS if kind not in without]
@@ -183,7 +272,33 @@ def draw_plan(
     source.shuffle(chosen)
     faults = _faults(source, chosen, count)
     seconds = max(fault.at_s + fault.seconds for fault in faults)
-    return Plan(seed, _recordings(source, count, frames, seconds), faults, seconds)
+    recordings = _recordings(source, count, frames, seconds)
+    variant = _variant(random.Random(f"variant {seed}"), recordings, seconds, most_fogs)
+    if variant.fogs > 1:
+        faults = tuple(
+            replace(fault, fog=fault.seed % variant.fogs) if fault.edge is None else fault for fault in faults
+        )
+    return Plan(seed, recordings, faults, seconds, variant)
+
+
+def _variant(
+    source: random.Random, recordings: Sequence[Recording], seconds: float, most_fogs: int
+) -> Variant:
+    """Each part by a draw of its own, so that they meet each other too."""
+    fogs = 2 if source.random() < SEVERAL_FOGS_SHARE and most_fogs > 1 else 1
+    kind, records = source.random(), source.randint(*BOUND_RECORDS)
+    bound = None
+    if kind < DROP_SHARE:
+        bound = Bound("drop_oldest", records)
+    elif kind < DROP_SHARE + REFUSE_SHARE:
+        bound = Bound("refuse", records)
+    relabels: list[Relabel] = []
+    if source.random() < RELABEL_SHARE:
+        recording = [number for number, edge in enumerate(recordings) if edge.frames]
+        for _ in range(source.randint(*RELABELS)):
+            at_s = round(source.uniform(FIRST_S, max(seconds, 1.0)), 2)
+            relabels.append(Relabel(at_s, source.choice(recording), source.randrange(2**32)))
+    return Variant(fogs, bound, tuple(sorted(relabels, key=lambda relabel: relabel.at_s)))
 
 
 def _faults(source: random.Random, kinds: Sequence[FaultKind], edges: int) -> tuple[Fault, ...]:

@@ -51,14 +51,16 @@ class Sample:
     Attributes:
         at_s: Seconds after the edges had started.
         acknowledged: Frames that edges know to be acknowledged.
-        log_position: The fog's; None while it does not run.
-        held: Position that each edge holds, by name.
+        log_position: The fog's, of several their sum; None while one does not run.
+        held: Position that each edge holds, by name; of several logs their sum.
+        full: Whether a fog's log refuses frames.
     """
 
     at_s: float
     acknowledged: int
     log_position: int | None
     held: dict[str, int]
+    full: bool
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Result:
         verdict: None when it did not come to one.
         problems: What went wrong beside the verdict, in sentences.
         seconds: Wall seconds of each stage.
+        relabelled: Frames whose labels were corrected at their source.
     """
 
     plan: Plan
@@ -80,6 +83,7 @@ class Result:
     verdict: Verdict | None = None
     problems: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    relabelled: int = 0
 
     @property
     def good(self) -> bool:
@@ -93,6 +97,9 @@ class Result:
             "good": self.good,
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
             "edges": len(self.plan.edges),
+            "variants": self.plan.variant.names(),
+            "refused": any(sample.full for sample in self.samples),
+            "relabelled": self.relabelled,
             "faults": [
                 {
                     "kind": struck.fault.kind.value,
@@ -118,21 +125,23 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
         options: Of the campaign.
     """
     result = Result(plan)
-    history = History()
+    bound = plan.variant.bound
+    history = History(dropping=bound is not None and bound.when_full == "drop_oldest")
     source_of = source_reader(options)
     begin = time.monotonic()
 
-    def links(names: Sequence[str], port: int) -> Links:
+    def links(names: Sequence[str], ports: Sequence[int]) -> Links:
         if options.cables_bytes_per_s is not None:
-            return CableLinks(names, port, options.cables_bytes_per_s)
-        return ProxyLinks(names, port, plan.seed)
+            return CableLinks(names, ports[0], options.cables_bytes_per_s)
+        return ProxyLinks(names, ports, plan.seed)
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with deploy(folder, plan.seed, plan.edges, options, links) as deployment:
+        with deploy(folder, plan.seed, plan.edges, options, links, plan.variant) as deployment:
             if options.profile is not None:
                 # Else all faults would be over before an encoder has imported torch.
-                deployment.fog.wait(lambda s: bool(s["workers"][0]["state"] == "ready"), ENCODER_S)
+                for fog in deployment.fogs:
+                    fog.wait(lambda s: bool(s["workers"][0]["state"] == "ready"), ENCODER_S)
             for edge in deployment.edges:
                 edge.start()
             for edge in deployment.edges:
@@ -143,6 +152,8 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
             _disturb(plan, deployment, Injector(deployment, history, folder), result)
             begin = time.monotonic()
             if not result.problems:
+                if bound is not None and bound.when_full == "refuse":
+                    deployment.lift()
                 missing = deployment.drained(
                     options.drain_s, lambda: _sample(deployment, result, time.monotonic() - struck)
                 )
@@ -176,7 +187,14 @@ def _disturb(plan: Plan, deployment: Deployment, injector: Injector, result: Res
             result.problems.append(f"{fault.kind.value} of {fault.place}: {type(error).__name__}: {error}")
         result.struck.append(Struck(fault, begin, time.monotonic() - start, what))
 
+    def relabel() -> None:
+        for change in plan.variant.relabels:
+            time.sleep(max(0.0, start + change.at_s - time.monotonic()))
+            tracks = deployment.tracks[deployment.edges[change.edge].name]
+            result.relabelled += tracks.change(change)
+
     threads = [threading.Thread(target=strike, args=(fault,), daemon=True) for fault in plan.faults]
+    threads.append(threading.Thread(target=relabel, daemon=True))
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -189,15 +207,17 @@ def _disturb(plan: Plan, deployment: Deployment, injector: Injector, result: Res
 def _sample(deployment: Deployment, result: Result, at_s: float) -> None:
     if result.samples and at_s - result.samples[-1].at_s < SAMPLE_S:
         return
-    fog = deployment.fog.status()
+    fogs = [fog.status() for fog in deployment.fogs]
+    serving = [fog for fog in fogs if fog is not None]
     edges = {edge.name: edge.status() for edge in deployment.edges}
     known = {name: status for name, status in edges.items() if status is not None}
     result.samples.append(
         Sample(
             at_s,
             sum(int(status["outbox"]["acknowledged"]) for status in known.values()),
-            None if fog is None else int(fog["log_position"]),
-            {name: int(status["log_position"]) for name, status in known.items()},
+            sum(int(fog["log_position"]) for fog in serving) if len(serving) == len(fogs) else None,
+            {name: sum(int(link["log_position"]) for link in s["fogs"]) for name, s in known.items()},
+            any(fog["retention"]["full"] for fog in serving),
         )
     )
 
@@ -225,16 +245,22 @@ def judge(deployment: Deployment, history: History, source_of: SourceOf) -> Verd
     """
     for edge in deployment.edges:
         note_outbox(history, edge.store, deployment.keys[edge.name])
-    for identity, position in committed(deployment.fog.store).items():
-        if position is not None:
-            history.positions[identity] = position
-    fog, log_id, lost = fog_holder(deployment.fog.store, source_of)
-    history.reported += lost
+    holders, logs = [], []
+    for fog in deployment.fogs:
+        holder, log, lost = fog_holder(fog.name, fog.store, source_of)
+        holders.append(holder)
+        logs.append(log)
+        history.reported += lost
+        for identity, position in committed(fog.store).items():
+            # What was lost and came again is there.
+            history.forgotten.discard(identity)
+            if position is not None:
+                history.positions[identity] = (log, position)
     subscribers = [
-        edge_holder(edge.name, edge.store, deployment.keys[edge.name], log_id, source_of)
+        edge_holder(edge.name, edge.store, deployment.keys[edge.name], logs, source_of)
         for edge in deployment.edges
     ]
-    return check(history, fog, subscribers)
+    return check(history, holders, subscribers)
 
 
 def _keep(deployment: Deployment, folder: Path) -> None:

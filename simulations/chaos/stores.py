@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,18 @@ from common.store.database import DATABASE_NAME
 from common.store.records import Record, RecordKind
 from common.store.rows import unsigned
 from simulations.chaos.history import Copy, History, Holder
+from simulations.chaos.labels import held_labels, note_labels
 
-__all__ = ["SourceOf", "committed", "edge_holder", "fog_holder", "note_outbox"]
+__all__ = [
+    "SourceOf",
+    "committed",
+    "edge_holder",
+    "fog_holder",
+    "log_id",
+    "lost_ranges",
+    "note_outbox",
+    "outbox_images",
+]
 
 SourceOf = Callable[[bytes], bytes]
 """From a packet to the content hash of its image; raises PacketError."""
@@ -44,7 +54,7 @@ class _Rows:
 
 
 def note_outbox(history: History, folder: Path, device: str) -> None:
-    """Add to the history what an edge has recorded, and what of it the fog acknowledged.
+    """Add to the history what an edge has recorded, and what of it, labels too, the fog acknowledged.
 
     Args:
         history: Is changed.
@@ -63,6 +73,36 @@ def note_outbox(history: History, folder: Path, device: str) -> None:
             history.recorded.setdefault(identity, digest)
         if state == "acknowledged":
             history.acknowledged.add(identity)
+    note_labels(history, folder)
+
+
+def outbox_images(folder: Path) -> dict[int, bytes]:
+    """Content hash of each frame that an edge knows to have recorded, by number.
+
+    Raises:
+        sqlite3.Error: The database cannot be read.
+    """
+    rows = _Rows(folder).query("SELECT number, digest FROM outbox")
+    return {int(str(number)): bytes(digest) for number, digest in rows if isinstance(digest, bytes)}
+
+
+def lost_ranges(folder: Path, table: str) -> set[int]:
+    """Numbers of a table that a store says were lost with a damaged write-ahead log.
+
+    Args:
+        folder: Of the store.
+        table: ``log`` (positions), ``frames`` (arrivals), ``outbox`` (numbers) or ``inbox`` (places).
+
+    Raises:
+        sqlite3.Error: The database cannot be read.
+    """
+    rows = _Rows(folder).query("SELECT source, place, last FROM quarantine WHERE last IS NOT NULL")
+    return {
+        number
+        for source, first, last in rows
+        if source == table
+        for number in range(int(str(first)), int(str(last)) + 1)
+    }
 
 
 def committed(folder: Path) -> dict[FrameIdentity, int | None]:
@@ -81,8 +121,17 @@ def committed(folder: Path) -> dict[FrameIdentity, int | None]:
     }
 
 
-def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
-    """The fog's log as a subscriber from the beginning would read it.
+def log_id(folder: Path) -> int:
+    """Id of a fog's log.
+
+    Raises:
+        sqlite3.Error: The database cannot be read.
+    """
+    return unsigned(int(str(_Rows(folder).query("SELECT value FROM state WHERE key = 'log_id'")[0][0])))
+
+
+def fog_holder(name: str, folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
+    """A fog's log as a subscriber from the beginning would read it.
 
     Returns:
         The holder, the log's id, and how many frames are in its quarantine that no tombstone names.
@@ -94,32 +143,33 @@ def fog_holder(folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
             page = store.read(after, PAGE_RECORDS, PAGE_BYTES)
             for record in page.records:
                 if record.kind is RecordKind.GAP:
-                    gaps.append((int(record.meta["first"]), int(record.meta["last"])))
+                    gaps.append((store.log_id, int(record.meta["first"]), int(record.meta["last"])))
                 elif record.kind in FRAME_KINDS:
                     payload = record.payload
                     if payload is None:
                         payload = store.blob(record.digest, 0, record.size)
                     copies.append(_copy(record, payload, source_of))
             after, more = page.through, page.more
-        log_id = store.log_id
+        log = store.log_id
     query = "SELECT count(*) FROM quarantine WHERE source = 'frames' AND last IS NULL"
     lost = _Rows(folder).query(query)[0][0]
     graves = sum(not copy.packet for copy in copies)
-    return Holder("fog", tuple(copies), tuple(gaps)), log_id, max(0, int(str(lost)) - graves)
+    holder = Holder(name, tuple(copies), tuple(gaps), labels=held_labels(folder, "log"))
+    return holder, log, max(0, int(str(lost)) - graves)
 
 
-def edge_holder(name: str, folder: Path, device: str, log_id: int, source_of: SourceOf) -> Holder:
+def edge_holder(name: str, folder: Path, device: str, logs: Collection[int], source_of: SourceOf) -> Holder:
     """An edge's inbox, every packet verified byte by byte.
 
     Args:
         name: For sentences.
         folder: Its store.
         device: Its key.
-        log_id: Of the fog's present log, to which gaps must belong.
+        logs: Ids of the fogs' present logs, to which gaps must belong.
         source_of: Reads packets.
     """
     copies: list[Copy] = []
-    gaps: list[tuple[int, int]] = []
+    gaps: list[tuple[int, int, int]] = []
     with open_edge_store(folder, device) as store:
         with store.training_view() as view:
             packets = _packets(view)
@@ -127,15 +177,17 @@ def edge_holder(name: str, folder: Path, device: str, log_id: int, source_of: So
         after = 0
         while batch := store.records(after, PAGE_RECORDS):
             for sequence, record in batch:
-                if record.kind is RecordKind.GAP and record.epoch == log_id:
-                    gaps.append((int(record.meta["first"]), int(record.meta["last"])))
+                if record.kind is RecordKind.GAP and record.epoch in logs:
+                    gaps.append((record.epoch, int(record.meta["first"]), int(record.meta["last"])))
                 elif record.kind is RecordKind.TOMBSTONE:
                     copies.append(_copy(record, b"", source_of))
                 elif record.kind is RecordKind.PACKET and sequence in packets:
                     copies.append(_copy(record, packets[sequence], source_of))
             after = batch[-1][0]
-        damaged = max(damaged, store.quarantined.items)
-    return Holder(name, tuple(copies), tuple(gaps), damaged)
+    # What went with a write-ahead log is pulled or recorded again: it excuses nothing.
+    quarantined = _Rows(folder).query("SELECT count(*) FROM quarantine WHERE last IS NULL")[0][0]
+    damaged = max(damaged, int(str(quarantined)))
+    return Holder(name, tuple(copies), tuple(gaps), damaged, held_labels(folder, "inbox"))
 
 
 def _packets(view: TrainingView) -> dict[int, bytes]:

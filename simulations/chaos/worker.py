@@ -60,7 +60,13 @@ def main() -> int:
         drain_s=value["drain_s"],
     )
     frames = (4, 8) if value["short"] else (12, 30)
-    plan = draw_plan(value["seed"], without=[FaultKind(kind) for kind in value["without"]], frames=frames)
+    plan = draw_plan(
+        value["seed"],
+        without=[FaultKind(kind) for kind in value["without"]],
+        frames=frames,
+        # A cable ends at one fog.
+        most_fogs=1 if options.cables_bytes_per_s is not None else 2,
+    )
     folder = Path(value["folder"])
     try:
         with termination_as_interrupt():

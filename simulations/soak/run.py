@@ -158,7 +158,7 @@ def run_soak(request: Request, folder: Path, shown: Callable[[float, int], None]
     frames = max(1, round(request.seconds * request.per_s))
     recordings = [Recording(frames, 0, request.per_s)] * request.edges
     options = Options(profile=request.profile, fog=FOG, edge=EDGE)
-    with deploy(folder, 0, recordings, options, lambda names, port: DirectLinks(port)) as deployment:
+    with deploy(folder, 0, recordings, options, lambda names, ports: DirectLinks(ports)) as deployment:
         for edge in deployment.edges:
             edge.start()
         for edge in deployment.edges:
@@ -196,7 +196,7 @@ def _sample(deployment: Deployment, soak: Soak, now: float) -> int:
         if status is None:
             continue
         pids[f"{daemon.name} trainer"] = status["training"].get("pid")
-        if daemon is deployment.fog:
+        if daemon in deployment.fogs:
             position = int(status["log_position"])
             for number, worker in enumerate(status["workers"]):
                 pids[f"encoder {number}"] = worker["pid"]
