@@ -21,8 +21,8 @@ HIGH_WATER_NAME = "high-water"
 
 MAGIC = b"RINRHW1\n"
 
-SLOT = struct.Struct(">8s4Q")
-"""Magic, number of the write, store, first and second mark; a checksum follows."""
+SLOT = struct.Struct(">8s5Q")
+"""Magic, number of the write, store, three marks; a checksum follows."""
 
 CHECKSUM_BYTES = 8
 
@@ -38,13 +38,12 @@ class HighWater:
 
     Attributes:
         store: Which store: a fog's log id, an edge's epoch.
-        first: At a fog the newest position of the log; at an edge the number of frames recorded.
-        second: At a fog the newest arrival of an upload; at an edge the newest place of the inbox.
+        marks: At a fog the newest position of the log, the newest arrival of an upload, and 0; at an edge how
+            many frames were recorded, the newest place of the inbox, and how often labels were corrected.
     """
 
     store: int
-    first: int
-    second: int
+    marks: tuple[int, int, int]
 
 
 class HighWaterFile:
@@ -74,7 +73,7 @@ class HighWaterFile:
         if self._descriptor is None:
             return
         self._writes += 1
-        body = SLOT.pack(MAGIC, self._writes, marks.store, marks.first, marks.second)
+        body = SLOT.pack(MAGIC, self._writes, marks.store, *marks.marks)
         try:
             os.pwrite(self._descriptor, body + _checksum(body), self._writes % 2 * SLOT_BYTES)
         except OSError as error:
@@ -113,9 +112,9 @@ def _newest(path: Path) -> tuple[HighWater | None, int]:
         body = data[begin : begin + SLOT.size]
         if len(body) < SLOT.size or data[begin + SLOT.size :][:CHECKSUM_BYTES] != _checksum(body):
             continue
-        magic, number, store, first, second = SLOT.unpack(body)
+        magic, number, store, *marks = SLOT.unpack(body)
         if magic == MAGIC and number > writes:
-            newest, writes = HighWater(store, first, second), number
+            newest, writes = HighWater(store, (marks[0], marks[1], marks[2])), number
     return newest, writes
 
 

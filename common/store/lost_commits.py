@@ -17,20 +17,24 @@ from common.store.high_water import HighWater
 from common.store.rows import unsigned
 from common.store.schema import Role
 
-__all__ = ["keep_marks", "tell_lost_commits"]
+__all__ = ["REVISIONS", "REVISIONS_LOST", "keep_marks", "tell_lost_commits"]
 
 IDS: Mapping[Role, str] = {"fog": "log_id", "edge": "epoch"}
 """The number in the table ``state`` that tells one store from another."""
 
+REVISIONS, REVISIONS_LOST = "revisions", "revisions_lost"
+"""Numbers in an edge's table ``state``: corrections of labels ever made, and how many of these were lost."""
+
 REACHED: Mapping[Role, str] = {
     "fog": "SELECT max(coalesce((SELECT max(position) FROM log), 0), "
     "coalesce((SELECT value FROM state WHERE key = 'trimmed'), 0)), "
-    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'frames'), 0)",
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'frames'), 0), 0",
     "edge": "SELECT coalesce((SELECT max(number) + 1 FROM outbox), 0), "
     "max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0), "
-    "coalesce((SELECT max(sequence) FROM inbox), 0))",
+    "coalesce((SELECT max(sequence) FROM inbox), 0)), "
+    f"coalesce((SELECT value FROM state WHERE key = '{REVISIONS}'), 0)",
 }
-"""How far a database has come, as its two marks; asked after every commit."""
+"""How far a database has come, as its marks; asked after every commit."""
 
 GONE = "were committed and are gone: the end of the write-ahead log was damaged or cut off"
 
@@ -54,7 +58,7 @@ class _Row:
     then: str
 
 
-ROWS: Mapping[Role, tuple[_Row, _Row]] = {
+ROWS: Mapping[Role, tuple[_Row, ...]] = {
     "fog": (
         _Row("log", 1, False, "records (positions {} to {})", "readers get a gap record for them"),
         _Row(
@@ -74,6 +78,13 @@ ROWS: Mapping[Role, tuple[_Row, _Row]] = {
             "what their sources still have is recorded again, under new numbers",
         ),
         _Row("inbox", 1, True, "received records (places {} to {})", "they are pulled again"),
+        _Row(
+            "corrections",
+            1,
+            False,
+            "corrections of labels ({} to {})",
+            "what their sources say is sent again, under greater revisions",
+        ),
     ),
 }
 
@@ -91,7 +102,7 @@ def tell_lost_commits(database: Database) -> None:
         return
     connection = database.connection
     reached = _reached(connection, database.role)
-    for row, here, mark in zip(ROWS[database.role], reached, (found.first, found.second), strict=True):
+    for row, here, mark in zip(ROWS[database.role], reached, found.marks, strict=False):
         noted = connection.execute(
             "SELECT max(coalesce(last, place)) FROM quarantine WHERE source = ?", (row.source,)
         ).fetchone()[0]
@@ -99,6 +110,10 @@ def tell_lost_commits(database: Database) -> None:
         last = mark + row.base - 1
         if last >= first:
             _tell(connection, row, first, last)
+            if row.source == "corrections":
+                database.set_state(REVISIONS, last)
+                lost = (database.state(REVISIONS_LOST) or 0) + last - first + 1
+                database.set_state(REVISIONS_LOST, lost)
 
 
 def keep_marks(database: Database) -> None:
@@ -106,21 +121,23 @@ def keep_marks(database: Database) -> None:
     store, role = database.state(IDS[database.role]), database.role
     if store is None:
         return
-    identity, high = unsigned(store), [0, 0]
+    identity, high = unsigned(store), (0, 0, 0)
     if (found := database.high_water) is not None and found.store == identity:
-        high = [found.first, found.second]
+        high = found.marks
 
     def measure() -> HighWater:
+        nonlocal high
+        first, second, third = _reached(database.connection, role)
         # Numbers that were lost stay given, until the database is beyond them.
-        high[:] = map(max, high, _reached(database.connection, role))
-        return HighWater(identity, high[0], high[1])
+        high = max(high[0], first), max(high[1], second), max(high[2], third)
+        return HighWater(identity, high)
 
     database.measure = measure
 
 
-def _reached(connection: sqlite3.Connection, role: Role) -> tuple[int, int]:
-    first, second = connection.execute(REACHED[role]).fetchone()
-    return int(first), int(second)
+def _reached(connection: sqlite3.Connection, role: Role) -> tuple[int, int, int]:
+    first, second, third = connection.execute(REACHED[role]).fetchone()
+    return int(first), int(second), int(third)
 
 
 def _tell(connection: sqlite3.Connection, row: _Row, first: int, last: int) -> None:

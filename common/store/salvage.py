@@ -165,10 +165,10 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, reached: HighWat
     first = copy.execute("SELECT min(position) FROM log").fetchone()[0]
     trimmed = _trimmed(source, first or 1)
     copy.execute("INSERT OR REPLACE INTO state (key, value) VALUES ('trimmed', ?)", (trimmed,))
-    lost = _note_lost(copy, trimmed, reached.first)
+    lost = _note_lost(copy, trimmed, reached.marks[0])
     if lost:
         sentences.append(f"{lost} positions of the log are lost; readers get gap records for them")
-    uploads = _note_lost_uploads(source, copy, reached.second)
+    uploads = _note_lost_uploads(source, copy, reached.marks[1])
     if uploads:
         sentences.append(f"{uploads} uploads could not be read and have no record in the log; they are lost")
     return sentences
@@ -176,13 +176,13 @@ def _copy(source: sqlite3.Connection, copy: sqlite3.Connection, reached: HighWat
 
 def _marks(source: sqlite3.Connection, folder: Path) -> HighWater:
     """How far the store had come, by the marks beside it; a damaged database may not tell whose it is."""
-    marks = read_high_water(folder) or HighWater(0, 0, 0)
+    marks = read_high_water(folder) or HighWater(0, (0, 0, 0))
     try:
         row = source.execute("SELECT value FROM state WHERE key = 'log_id'").fetchone()
     except sqlite3.DatabaseError:
         row = None
     other = row is not None and isinstance(row[0], int) and unsigned(row[0]) != marks.store
-    return HighWater(0, 0, 0) if other else marks
+    return HighWater(0, (0, 0, 0)) if other else marks
 
 
 def _note_lost_uploads(source: sqlite3.Connection, copy: sqlite3.Connection, reached: int) -> int:

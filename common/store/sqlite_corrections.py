@@ -24,6 +24,7 @@ from common.store.corrections import (
     trainable_change,
 )
 from common.store.log_rows import LOG_COLUMNS, columns_sound, log_row, record_of
+from common.store.lost_commits import REVISIONS, REVISIONS_LOST
 from common.store.records import RecordKind
 from common.store.rows import checksum, json_text, signed, unsigned
 
@@ -160,13 +161,16 @@ class SqliteEdgeCorrections:
             labels = json_text(label_facts(labelled, tuple(boxes)))
             first = tuple(Box(*box) for box in facts["boxes"])
             known = json_text(label_facts(facts["labelled"], first)) if before is None else before[1]
-            revision = 1 if before is None else int(before[0]) + 1
             if labels == known:
                 return None
+            # Beyond every revision that a damaged write-ahead log may have taken along.
+            lost = self._database.state(REVISIONS_LOST) or 0
+            revision = (0 if before is None else int(before[0])) + 1 + lost
             if revision > LAST_REVISION:
                 raise StoreError(
                     f"the labels of frame {number} were corrected {LAST_REVISION} times; record it anew"
                 )
+            self._database.set_state(REVISIONS, (self._database.state(REVISIONS) or 0) + 1)
             connection.execute(
                 "INSERT INTO corrections (number, revision, labels, checksum) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (number) DO UPDATE SET revision = excluded.revision, labels = excluded.labels, "

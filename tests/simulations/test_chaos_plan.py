@@ -47,7 +47,7 @@ def test_runs_have_calm_and_an_end():
 def test_every_edge_and_every_size_is_struck():
     plans = [draw_plan(seed) for seed in range(200)]
     places = Counter(fault.place for plan in plans for fault in plan.faults)
-    assert {"fog", "edge1", "edge2", "edge3"} == set(places)
+    assert {"fog", "fog2", "edge1", "edge2", "edge3"} == set(places)
     assert any(not edge.frames for plan in plans for edge in plan.edges)
     assert any(edge.large for plan in plans for edge in plan.edges)
 
@@ -63,13 +63,38 @@ def test_a_passthrough_packet_tells_its_image_and_notices_any_other():
             passthrough.source_of(bytes(damaged))
 
 
+def test_variants_meet_each_other_and_leave_most_runs_plain():
+    plans = [draw_plan(seed) for seed in range(400)]
+    names = Counter(name for plan in plans for name in plan.variant.names())
+    assert set(names) == {"several fogs", "log drop oldest", "log refuse", "labels corrected"}
+    assert all(40 <= count <= 180 for count in names.values())
+    assert any(len(plan.variant.names()) == 3 for plan in plans)
+    assert sum(not plan.variant.names() for plan in plans) > 100
+
+
+def test_of_several_fogs_each_is_struck_and_of_one_only_that():
+    plans = [draw_plan(seed) for seed in range(100)]
+    places = Counter(
+        (plan.variant.fogs, fault.place) for plan in plans for fault in plan.faults if fault.edge is None
+    )
+    assert set(places) == {(1, "fog"), (2, "fog"), (2, "fog2")}
+    assert all(draw_plan(seed, most_fogs=1).variant.fogs == 1 for seed in range(100))
+
+
+def test_labels_are_corrected_of_edges_that_record_and_within_the_run():
+    plans = [plan for seed in range(200) if (plan := draw_plan(seed)).variant.relabels]
+    for plan in plans:
+        for relabel in plan.variant.relabels:
+            assert plan.edges[relabel.edge].frames > 0
+            assert 0 < relabel.at_s <= plan.seconds
+
+
 FOG = {"frames_pending": 0, "log_id": 9, "log_position": 30}
 EDGE = {
     "recording": {"state": "done"},
     "outbox": {"waiting": 0},
     "problem": None,
-    "log_id": 9,
-    "log_position": 30,
+    "fogs": [{"log_id": 9, "log_position": 30}],
 }
 
 
@@ -77,17 +102,34 @@ EDGE = {
     ("fog", "edge", "missing"),
     [
         (FOG, EDGE, ""),
-        (None, EDGE, "the fog has no status"),
+        (FOG, EDGE | {"recording": {"state": "watching"}}, ""),
+        (None, EDGE, "fog has no status"),
         (FOG, None, "edge1 has no status"),
         (FOG, EDGE | {"recording": {"state": "full"}}, "edge1 still is full"),
         (FOG, EDGE | {"outbox": {"waiting": 3}}, "3 frames wait at edge1 (no problem)"),
-        (FOG | {"frames_pending": 2}, EDGE, "2 frames wait to be encoded"),
-        (FOG, EDGE | {"log_position": 29}, "edge1 stands at position 29 of 30"),
-        (FOG, EDGE | {"log_id": 8}, "edge1 stands at position 30 of 30"),
+        (FOG | {"frames_pending": 2}, EDGE, "2 frames wait to be encoded at fog"),
+        (
+            FOG,
+            EDGE | {"fogs": [{"log_id": 9, "log_position": 29}]},
+            "edge1 stands at position 29 of 30",
+        ),
+        (
+            FOG,
+            EDGE | {"fogs": [{"log_id": 8, "log_position": 30}]},
+            "edge1 stands at position 0 of 30",
+        ),
     ],
 )
 def test_a_drain_waits_for_every_step_of_every_frame(fog, edge, missing):
-    assert undelivered(fog, {"edge1": edge}) == missing
+    assert undelivered({"fog": fog}, {"edge1": edge}).removesuffix(" of fog") == missing
+
+
+def test_a_drain_waits_for_each_of_several_fogs():
+    other = {"frames_pending": 0, "log_id": 4, "log_position": 7}
+    edge = EDGE | {"fogs": [*EDGE["fogs"], {"log_id": 4, "log_position": 6}]}
+    assert undelivered({"fog": FOG, "fog2": other}, {"edge1": edge}).endswith("6 of 7 of fog2")
+    edge = EDGE | {"fogs": [*EDGE["fogs"], {"log_id": 4, "log_position": 7}]}
+    assert undelivered({"fog": FOG, "fog2": other}, {"edge1": edge}) == ""
 
 
 def test_frames_differ_and_large_ones_become_files(tmp_path):

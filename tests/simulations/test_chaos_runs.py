@@ -9,6 +9,7 @@ import pytest
 
 from simulations.chaos.campaign import Request, ability, done_before, run_all, tally
 from simulations.chaos.clock import Clock, build_library
+from simulations.chaos.plan import PLAN_VERSION
 from simulations.cli import main
 
 NOW = """
@@ -26,8 +27,9 @@ def runs(tmp_path, seeds, **changes):
     return lines
 
 
-# kill -9 of the fog, a cut and a slow link; a damaged database, flipped bits and clocks; a restored backup.
-@pytest.mark.parametrize("seed", [0, 17, 19])
+# Two fogs, restored backup, kills; two fogs whose logs refuse, a damaged database; a damaged write-ahead log and
+# corrected labels; three kills of a fog whose log drops its oldest records, and corrected labels.
+@pytest.mark.parametrize("seed", [15, 17, 19, 22])
 def test_no_acknowledged_frame_is_lost_doubled_or_invented(tmp_path, seed):
     (line,) = runs(tmp_path, [seed])
     assert line["verdict"]["acknowledged"] > 0
@@ -57,10 +59,12 @@ def test_nor_between_network_namespaces(tmp_path):
 
 def line(seed, *, good=True, kind="passthrough, proxy", faults=("kill fog",)):
     verdict = dict.fromkeys(("frames", "acknowledged"), 10)
-    verdict |= dict.fromkeys(("lost", "twice", "invented", "wrong", "told", "excused"), 0)
+    verdict |= dict.fromkeys(("lost", "twice", "invented", "wrong", "stale"), 0)
+    verdict |= dict.fromkeys(("told", "excused", "dropped"), 0)
     verdict["sentences"] = []
     return {
         "run": kind,
+        "plan": PLAN_VERSION,
         "seed": seed,
         "good": good,
         "seconds": {"faults": 2.0},
@@ -71,7 +75,7 @@ def line(seed, *, good=True, kind="passthrough, proxy", faults=("kill fog",)):
 
 
 def test_runs_that_are_written_down_are_not_run_again(tmp_path, capsys):
-    written = [line(3), line(4), line(5, kind="pyramid, proxy")]
+    written = [line(3), line(4), line(5, kind="pyramid, proxy"), line(5) | {"plan": PLAN_VERSION - 1}]
     text = "\n".join(map(json.dumps, written)) + '\n{"run": "passthrough, pro'
     (tmp_path / "results.jsonl").write_text(text)
     assert sorted(done_before(Request(range(3, 6), tmp_path))) == [3, 4]

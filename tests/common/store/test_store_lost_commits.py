@@ -5,11 +5,18 @@ import shutil
 
 import pytest
 
-from common.frame import Frame, FrameIdentity, content_digest
+from common.frame import Box, Frame, FrameIdentity, content_digest
 from common.store import open_edge_store, open_fog_store
 from common.store.backup import restore
 from common.store.database import DATABASE_NAME
-from common.store.high_water import HIGH_WATER_NAME, SLOT_BYTES, HighWater, HighWaterFile, read_high_water
+from common.store.high_water import (
+    HIGH_WATER_NAME,
+    SLOT,
+    SLOT_BYTES,
+    HighWater,
+    HighWaterFile,
+    read_high_water,
+)
 from common.store.records import CommitOutcome, RecordKind
 from common.store.salvage import salvage
 
@@ -170,6 +177,26 @@ def test_numbers_stay_given_when_nothing_is_recorded_between_two_starts(tmp_path
         assert after.record_frame("source/0", frame(0)) == 1
 
 
+def test_an_edge_that_forgot_corrections_gives_its_next_ones_greater_revisions(tmp_path):
+    boxes = [(Box(0.0, 0.0, float(size), 5.0, "object"),) for size in range(1, 6)]
+    store = open_edge_store(tmp_path / "store", CAMERA)
+    store.record_frame("source/0", frame(0))
+    store.acknowledge([0])
+    store.close()
+    store = open_edge_store(tmp_path / "store", CAMERA)
+    revisions = [store.correct("source/0", True, boxes[place]) for place in range(3)]
+    assert revisions == [1, 2, 3]
+    folder = killed(store, tmp_path / "store", tmp_path / "killed")
+    (folder / WAL_NAME).unlink()
+    with open_edge_store(folder, CAMERA) as after:
+        assert "3 corrections of labels" in after.quarantined.latest
+        # The fog may have revision 3: whatever is sent now must be newer.
+        assert after.correct("source/0", True, boxes[3]) == 4
+        assert after.correct("source/0", True, boxes[4]) > 4
+    with open_edge_store(folder, CAMERA) as later:
+        assert later.quarantined.items == 1
+
+
 def test_what_a_log_lost_is_told_by_salvage_too(tmp_path):
     store = open_fog_store(tmp_path / "store")
     for number in range(4):
@@ -208,7 +235,7 @@ def test_a_store_without_marks_opens_and_gets_them(tmp_path):
     (tmp_path / HIGH_WATER_NAME).unlink()
     with open_fog_store(tmp_path) as store:
         assert store.quarantined.items == 0
-    assert read_high_water(tmp_path) == HighWater(log_id, 0, 1)
+    assert read_high_water(tmp_path) == HighWater(log_id, (0, 1, 0))
 
 
 def test_marks_that_cannot_be_written_stop_no_store(tmp_path):
@@ -222,14 +249,14 @@ def test_a_torn_or_damaged_slot_leaves_the_marks_before(tmp_path):
     source = random.Random(3)
     file = HighWaterFile(tmp_path)
     for number in range(1, 40):
-        file.write(HighWater(7, number, 2 * number))
+        file.write(HighWater(7, (number, 2 * number, 1)))
         path = tmp_path / HIGH_WATER_NAME
         whole = path.read_bytes()
         damaged = bytearray(whole)
-        damaged[number % 2 * SLOT_BYTES + source.randrange(48)] ^= 1 << source.randrange(8)
+        damaged[number % 2 * SLOT_BYTES + source.randrange(SLOT.size)] ^= 1 << source.randrange(8)
         path.write_bytes(damaged)
-        before = None if number == 1 else HighWater(7, number - 1, 2 * number - 2)
+        before = None if number == 1 else HighWater(7, (number - 1, 2 * number - 2, 1))
         assert read_high_water(tmp_path) == before
         path.write_bytes(whole)
-        assert read_high_water(tmp_path) == HighWater(7, number, 2 * number)
+        assert read_high_water(tmp_path) == HighWater(7, (number, 2 * number, 1))
     file.close()
