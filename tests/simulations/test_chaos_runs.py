@@ -27,7 +27,7 @@ def runs(tmp_path, seeds, **changes):
     return lines
 
 
-# Two fogs, restored backup, kills; two fogs whose logs refuse, a damaged database; a damaged write-ahead log and
+# Two fogs, restored backup, kills; two fogs whose logs refuse, a damaged database; a damaged write-ahead log,
 # corrected labels; three kills of a fog whose log drops its oldest records, and corrected labels.
 @pytest.mark.parametrize("seed", [15, 17, 19, 22])
 def test_no_acknowledged_frame_is_lost_doubled_or_invented(tmp_path, seed):
