@@ -42,6 +42,7 @@ from fog_node.metrics import fog_families
 from fog_node.node import FogNode
 from fog_node.reception import Reception
 from fog_node.settings import FogSettings
+from fog_node.state import MAX_FETCHES
 from fog_node.traffic import Traffic
 
 __all__ = ["FogDaemon"]
@@ -98,7 +99,11 @@ class FogDaemon:
             self._socket = fog_socket(context, settings.address, pair, settings.wire, Connections.EVENTS)
             resources.callback(lambda: self._socket.close(LINGER_MS))
             unread = max(settings.limits.unread_bytes, 2 * settings.wire.max_message_bytes)
-            connections = Connections(self._socket, unread)
+            window = (
+                settings.wire.window_bytes + MAX_FETCHES * settings.wire.chunk_bytes + 2 * INLINE_LIMIT_BYTES
+            )
+            unsent = max(settings.limits.unsent_bytes, window)
+            connections = Connections(self._socket, unread, unsent)
             resources.callback(connections.close)
             self.port = port_of(self._socket)
             self.node = FogNode(
@@ -216,6 +221,8 @@ class FogDaemon:
 
     def _send(self, routing_id: bytes, key: str, message: Message) -> bool:
         frames = encode(message)
+        if not self._reception.leaves(routing_id, key, frames, time.monotonic()):
+            return False
         try:
             self._socket.send_multipart([routing_id, *frames], zmq.NOBLOCK)
         except zmq.Again:

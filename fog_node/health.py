@@ -7,6 +7,7 @@ from typing import Any
 
 from common.node.health import Finding, state_findings, store_findings, trainer_findings
 from fog_node.settings import FogSettings
+from fog_node.state import AHEAD
 
 __all__ = ["RIVALS", "fog_findings"]
 
@@ -33,6 +34,9 @@ def fog_findings(status: Mapping[str, Any], settings: FogSettings) -> list[Findi
     if status["rights_problem"]:
         sentence = f"the allow list stays as it was: {status['rights_problem']}"
         findings.append(Finding("rights", sentence, failing=False))
+    for key, position in status["wire"].get("ahead", {}).items():
+        sentence = f"{key}: {AHEAD.format(position=position, last=status['log_position'])}"
+        findings.append(Finding("log", sentence, failing=False))
     for key in status["wire"].get("rivals", ()):
         findings.append(Finding("rights", RIVALS.format(key=key), failing=False))
     return findings

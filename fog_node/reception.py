@@ -19,6 +19,7 @@ from common.wire.framing import decode
 from common.wire.sockets import MOST_PARTS, arrival
 from fog_node.health import RIVALS
 from fog_node.node import FogNode
+from fog_node.state import AHEAD
 from fog_node.traffic import Traffic
 
 __all__ = ["Reception"]
@@ -62,7 +63,7 @@ class Reception:
             self._warn("", str(error), now)
             return
         key = message.device
-        connection = self._connections.took(parts[1:], key)
+        connection = self._connections.took(message.routing_id, parts[1:], key)
         if connection is not None and connection.cut:
             # Nothing counts any more that was under way when the connection was cut.
             return
@@ -84,6 +85,13 @@ class Reception:
         self._node.counters.was_received(content)
         self._node.received(message.routing_id, key, content)
 
+    def leaves(self, routing_id: bytes, key: str, frames: Sequence[bytes], now: float) -> bool:
+        """Whether a message may leave; a peer that leaves too much untaken is disconnected."""
+        if self._connections.takes(routing_id, frames):
+            return True
+        self._cut(self._connections.at(routing_id), f"{key} takes less than it asks for", now)
+        return False
+
     def check_rights(self, now: float) -> None:
         """The node has looked at the allow list: connections of keys that are not on it end."""
         for connection in self._connections:
@@ -93,6 +101,10 @@ class Reception:
         for key in set(rivals) - set(self._rivals):
             self._warn(f"rivals {key}", RIVALS.format(key=key), now)
         self._rivals = rivals
+        for key, position in self._node.state.ahead.items():
+            last = self._node.last_position
+            self._warn(f"ahead {key}", f"{key}: {AHEAD.format(position=position, last=last)}", now)
+        self._traffic.keep(self._node.state.rights)
 
     def tick(self, now: float) -> None:
         """Time has passed."""
@@ -115,6 +127,7 @@ class Reception:
         """The part of the status file."""
         return {
             "rivals": self._rivals,
+            "ahead": dict(self._node.state.ahead),
             "connections": len(self._connections),
             "messages_refused": self.refused_messages,
             "connections_cut": self.cut_connections,

@@ -94,6 +94,13 @@ class LimitSettings(Settings):
         "before it is cut; at least twice wire.max_message_bytes, and more than an edge's upload_bytes; "
         "Linux only",
     )
+    unsent_bytes: int = Field(
+        8 << 20,
+        ge=1 << 20,
+        le=1 << 36,
+        description="bytes on their way to one connection, which its peer asked for and has not taken, "
+        "before it is cut; at least what wire.window_bytes and 16 fetched chunks need; Linux only",
+    )
 
 
 class FogTrafficSettings(Settings):

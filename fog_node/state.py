@@ -49,6 +49,14 @@ MAX_FETCHES = 16
 """Fetch requests of one edge under way; each answer is at most one chunk."""
 
 
+AHEAD = (
+    "this device holds position {position} of a log that ends at {last}: the fog's store was put back "
+    "without fog-node restore, and new records would pass for those that the device has; stop the fog, run fog-node "
+    "backup, move the store away, run fog-node restore, which begins another log, and start it"
+)
+"""What is told where a log is shorter than it was."""
+
+
 class FogState:
     """Sessions, uploads and subscriptions of one fog node.
 
@@ -87,6 +95,8 @@ class FogState:
         self._uploads = Uploads(settings, self._sessions, self.limits)
         self.corrections = Corrections(settings, self._numbers)
         """Corrected labels on their way to the log."""
+        self.ahead: dict[str, int] = {}
+        """Positions that devices hold of this log, beyond its end, by their keys."""
         self.rivals = Rivals()
         """Keys that two nodes use at once."""
         self._plan: Plan | None = None
@@ -187,6 +197,8 @@ class FogState:
         if session is None:
             return []
         session.reading = False
+        # The reader may see what was committed a moment before this is told.
+        self._last_position = max(self._last_position, page.through)
         for record in page.records:
             size = len(record.payload or b"")
             session.window.sent(record.position, size)
@@ -233,6 +245,7 @@ class FogState:
         for key in self._rights.keys() - rights.keys():
             self.limits.forget(key)
             self.rivals.forget(key)
+            self.ahead.pop(key, None)
         self._rights = dict(rights)
         self.downlink.listed(self._rights)
         instructions: list[Instruction] = []
@@ -286,6 +299,11 @@ class FogState:
             return [
                 self._error(routing_id, key, ErrorCode.STOPPING, "the fog is stopping; connect again later")
             ]
+        if hello.log_id == self._log_id and hello.position > self._last_position:
+            self.ahead[key] = hello.position
+            sentence = AHEAD.format(position=hello.position, last=self._last_position)
+            return [self._error(routing_id, key, ErrorCode.INTERNAL, sentence)]
+        self.ahead.pop(key, None)
         before = self._sessions.get(key)
         if before is None and len(self._sessions) >= self._settings.limits.peers:
             sentence = f"the fog serves {len(self._sessions)} edges, its limit; raise limits.peers there"

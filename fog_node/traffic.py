@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 __all__ = ["PeerTraffic", "Traffic"]
@@ -32,3 +33,8 @@ class Traffic:
     def peer(self, key: str) -> PeerTraffic:
         """The counters of one edge."""
         return self.peers.setdefault(key, PeerTraffic())
+
+    def keep(self, listed: Container[str]) -> None:
+        """Forget devices that are not on the list, so that there are never more than those."""
+        for key in [key for key in self.peers if key not in listed]:
+            del self.peers[key]

@@ -16,12 +16,12 @@ from common.wire.sockets import edge_socket
 class Peer:
     """An edge of a few lines."""
 
-    def __init__(self, deployment, epoch=7, **rights):
+    def __init__(self, deployment, epoch=7, wire=None, **rights):
         self.node = deployment.edge(f"peer{len(deployment.nodes)}", **rights)
         self.epoch = epoch
         self.context = zmq.Context()
         address = deployment.fog.settings["address"]
-        self.socket = edge_socket(self.context, address, self.node.keys, deployment.fog.keys.public)
+        self.socket = edge_socket(self.context, address, self.node.keys, deployment.fog.keys.public, wire)
         try:
             self.send(Hello(epoch=epoch, position=0, devices=("*",)))
             self.welcome = self.answer(Welcome)

@@ -1,8 +1,9 @@
-"""The TCP connections behind a bound socket: what they hold unread, and how one of them is ended.
+"""The TCP connections behind a bound socket: what they hold unread and unsent, and how one is ended.
 
-ZeroMQ bounds the queue of a peer in whole messages, and hands over none of a multipart message before its
-last part: a peer that never ends its message could fill the memory. And it has no call to disconnect one
-peer. Both are done here by the connection's file descriptor, which the socket's monitor and messages tell.
+ZeroMQ bounds the queues of a peer in whole messages, and hands over none of a multipart message before its
+last part: a peer that never ends its message, or asks for content and never reads it, could fill the memory.
+And it has no call to disconnect one peer. All that is done here by the connection's file descriptor, which
+the socket's monitor and messages tell.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ SHORT_FRAME_BYTES = 255
 """Longest body of a frame whose header has 2 bytes; that of a longer one has 9 (RFC 23)."""
 
 TCP_INFO_BYTES = 256
+BYTES_ACKED_OFFSET = 120
 BYTES_RECEIVED_OFFSET = 128
-"""Place of ``tcpi_bytes_received`` in Linux's ``struct tcp_info``, 64 bit; there since kernel 4.1."""
+"""Places of ``tcpi_bytes_acked`` and ``tcpi_bytes_received`` in Linux's ``struct tcp_info``, 64 bit; there
+since kernel 4.1."""
 
 
 @dataclass(slots=True)
@@ -39,14 +42,20 @@ class Connection:
         descriptor: Its file descriptor.
         address: Of the peer, as the system gives it.
         key: The peer's authenticated key; empty before its first message.
+        route: Its routing id; empty before its first message.
         read: Bytes on the wire of what was taken from the socket.
+        sent: Bytes on the wire of what was given to the socket for it.
+        taken: Bytes that the peer had confirmed to have at the last look.
         cut: Whether it was ended from here.
     """
 
     descriptor: int
     address: Any
     key: str = ""
+    route: bytes = b""
     read: int = 0
+    sent: int = 0
+    taken: int = 0
     cut: bool = False
 
 
@@ -56,13 +65,16 @@ class Connections:
     Args:
         socket: Bound with a monitor of :data:`EVENTS`.
         unread_bytes: A connection may hold so much that was not taken from the socket yet, bytes.
+        unsent_bytes: It may hold so much that its peer has not taken yet, bytes.
     """
 
     EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
     """Events that the socket's monitor must tell."""
 
-    def __init__(self, socket: zmq.Socket[Any], unread_bytes: int) -> None:
+    def __init__(self, socket: zmq.Socket[Any], unread_bytes: int, unsent_bytes: int) -> None:
         self._socket = socket
+        self._unsent_bytes = unsent_bytes
+        self._routes: dict[bytes, Connection] = {}
         self._monitor: zmq.Socket[Any] = socket.get_monitor_socket(self.EVENTS)
         self._unread_bytes = unread_bytes
         self._open: dict[int, Connection] = {}
@@ -78,10 +90,11 @@ class Connections:
         self._socket.disable_monitor()
         self._monitor.close(0)
 
-    def took(self, parts: Sequence[zmq.Frame], key: str) -> Connection | None:
+    def took(self, routing_id: bytes, parts: Sequence[zmq.Frame], key: str) -> Connection | None:
         """A message of an authenticated peer was taken from the socket; None once its connection has gone.
 
         Args:
+            routing_id: Where answers go.
             parts: As received, after the routing id.
             key: The peer's key.
         """
@@ -96,7 +109,30 @@ class Connections:
         if connection is not None:
             connection.key = key
             connection.read += sum(_on_the_wire(len(part)) for part in parts)
+            connection.route = routing_id
+            self._routes[routing_id] = connection
         return connection
+
+    def takes(self, routing_id: bytes, frames: Sequence[bytes]) -> bool:
+        """Whether a message may be given to the socket, whose peer has not left too many bytes untaken.
+
+        Always so where the system does not tell how much a peer has taken (other than Linux).
+        """
+        connection = self._routes.get(routing_id)
+        if connection is None:
+            return True
+        size = sum(_on_the_wire(len(frame)) for frame in frames)
+        if connection.sent + size - connection.taken > self._unsent_bytes:
+            taken = _counted(connection.descriptor, BYTES_ACKED_OFFSET)
+            connection.taken = connection.sent if taken is None else taken
+            if connection.sent + size - connection.taken > self._unsent_bytes:
+                return False
+        connection.sent += size
+        return True
+
+    def at(self, routing_id: bytes) -> Connection | None:
+        """The connection that answers to this routing id go to."""
+        return self._routes.get(routing_id)
 
     def _missed(self, descriptor: int) -> Connection | None:
         """A connection whose event was lost: a monitor drops events when very many come at once."""
@@ -120,15 +156,17 @@ class Connections:
                 if address is not None:
                     self._open[descriptor] = Connection(descriptor, address)
             else:
-                self._open.pop(descriptor, None)
+                self._forget(self._open.pop(descriptor, None))
+
+    def _forget(self, gone: Connection | None) -> None:
+        if gone is not None and self._routes.get(gone.route) is gone:
+            del self._routes[gone.route]
 
     def overfull(self) -> list[Connection]:
         """Connections that hold more unread bytes than they may, such as a message that never ends.
 
         Always empty where the system does not tell how much a connection has received (other than Linux).
         """
-        if not sys.platform.startswith("linux"):
-            return []
         found = []
         for connection in self._open.values():
             received = 0 if connection.cut else _received(connection.descriptor) or 0
@@ -177,6 +215,13 @@ def _peer(descriptor: int) -> Any:
 
 def _received(descriptor: int) -> int | None:
     """Bytes that a connection has received; None if it has gone or the kernel does not tell."""
+    return _counted(descriptor, BYTES_RECEIVED_OFFSET)
+
+
+def _counted(descriptor: int, offset: int) -> int | None:
+    """A 64-bit count of ``TCP_INFO``; None if the connection has gone or the kernel does not tell."""
+    if not sys.platform.startswith("linux"):
+        return None
     try:
         handle = tcp.socket(tcp.AF_INET, tcp.SOCK_STREAM, fileno=descriptor)
     except OSError:
@@ -188,6 +233,6 @@ def _received(descriptor: int) -> int | None:
         return None
     finally:
         handle.detach()
-    if len(info) < BYTES_RECEIVED_OFFSET + 8:
+    if len(info) < offset + 8:
         return None
-    return int(struct.unpack_from("=Q", info, BYTES_RECEIVED_OFFSET)[0])
+    return int(struct.unpack_from("=Q", info, offset)[0])

@@ -78,3 +78,10 @@ def test_a_key_that_two_nodes_use_is_a_note(status):
     found = fog_findings(status | {"wire": {"rivals": ["k" * 40]}}, FogSettings())
     assert [(finding.check, finding.failing) for finding in found] == [("rights", False)]
     assert f"two nodes use the key {'k' * 40} at once" in found[0].sentence
+
+
+def test_an_edge_ahead_of_the_log_is_a_note(status):
+    ahead = status | {"log_position": 5, "wire": {"ahead": {"k" * 40: 15}}}
+    found = fog_findings(ahead, FogSettings())
+    assert [(finding.check, finding.failing) for finding in found] == [("log", False)]
+    assert f"{'k' * 40}: this device holds position 15 of a log that ends at 5" in found[0].sentence

@@ -397,3 +397,26 @@ def test_labels_are_sent_to_those_who_ask_for_them():
         hello(state, more_kinds=more)
         (read,) = send(state, Pull(0, 10, 1000))
         assert (RecordKind.LABELS in read.kinds) == expected
+
+
+def test_an_edge_that_is_ahead_of_the_log_is_told_and_gets_nothing_in_the_wrong_places():
+    """The fog's store was put back by hand: new records get positions that the edge has passed."""
+    state = make_state(last_position=5)
+    (answer,) = messages(hello(state, position=15))
+    assert isinstance(answer, Error)
+    assert "holds position 15 of a log that ends at 5" in answer.sentence
+    assert "run fog-node restore" in answer.sentence
+    assert not state.sessions
+    assert state.ahead == {ONE: 15}
+    assert isinstance(messages(hello(state, position=15, log_id=8))[0], Welcome), (
+        "of another log it is behind"
+    )
+    assert state.ahead == {}
+
+
+def test_an_edge_may_have_what_the_reader_saw_before_it_was_told():
+    state = make_state(last_position=5)
+    hello(state)
+    (read,) = state.received(ONE.encode(), ONE, Pull(5 - 1, 10, 1000), 0.0)
+    state.page_read(read.session, LogPage((), 7, False))
+    assert isinstance(messages(hello(state, position=7))[0], Welcome)

@@ -5,9 +5,11 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zmq
 
-from common.frame import Frame, FrameIdentity
+from common.frame import Frame, FrameIdentity, content_digest
 from common.images import encode_jpeg
 from common.node.jobs import Jobs
 from common.node.mailbox import Mailbox
@@ -15,7 +17,9 @@ from common.node.open_files import allow_open_files
 from common.store import open_fog_store
 from common.store.records import RecordKind
 from common.wire.allow_list import Device
+from common.wire.framing import encode
 from common.wire.messages import Accepted, Fetch, Hello, Pull
+from common.wire.settings import WireSettings
 from fog_node.downlinks import Downlinks
 from fog_node.instructions import ReadBlob, ReadLog
 from fog_node.log_reader import LogReader
@@ -125,3 +129,40 @@ def test_what_an_ended_session_asked_for_is_not_read(tmp_path):
         "RecordMessage",
         "Error",
     ]
+
+
+def test_an_edge_that_asks_for_content_and_never_reads_it_fills_no_memory(deployment, photo):
+    deployment.start_fog(wire={"heartbeat_seconds": 30.0})
+    good = Peer(deployment)
+    rng = np.random.default_rng(0)
+    large = encode_jpeg(rng.integers(0, 256, (900, 1200, 3), np.uint8), 95)
+    assert good.upload(0, large, 1200, 900, validation=True) == Accepted(7, (0,))
+    fetch = encode(Fetch(content_digest(large), 0, 1 << 18))
+    hostile = [Peer(deployment, wire=WireSettings(receive_queue_messages=2)) for _ in range(4)]
+    statm = Path(f"/proc/{deployment.fog.process.pid}/statm")
+    before = most = int(statm.read_text().split()[1]) * 4096
+    try:
+        for _ in range(40):
+            for peer in hostile:
+                for _ in range(8):
+                    if peer.socket.poll(0, zmq.POLLOUT):
+                        peer.socket.send_multipart(fetch, zmq.NOBLOCK)
+            time.sleep(0.05)
+            most = max(most, int(statm.read_text().split()[1]) * 4096)
+        assert most - before < 4 * (15 << 20), "each would hold 50 MB without the bound"
+        deployment.fog.wait_for_log("takes less than it asks for; it is disconnected")
+        assert good.upload(1, encode_jpeg(photo, 90)) == Accepted(7, (1,))
+    finally:
+        for peer in [*hostile, good]:
+            peer.close()
+
+
+def test_figures_of_a_device_go_with_its_entry_on_the_list(deployment):
+    deployment.start_fog()
+    peers = [Peer(deployment) for _ in range(3)]
+    keys = {peer.node.keys.public for peer in peers}
+    deployment.fog.wait_for(lambda s: keys <= s["peers"].keys(), "figures of each")
+    for peer in peers:
+        peer.close()
+    deployment.allow.path.write_text("devices: []\n")
+    deployment.fog.wait_for(lambda s: not s["peers"], "their end")

@@ -9,7 +9,8 @@ import zmq
 
 from common.wire import keys
 from common.wire.allow_list import AllowList, Device
-from common.wire.connections import Connections
+from common.wire.connections import Connections, _received
+from common.wire.settings import WireSettings
 from common.wire.sockets import MOST_PARTS, Reader, arrival, authenticating, edge_socket, fog_socket, port_of
 
 BOUND = 4 << 20
@@ -25,15 +26,15 @@ class Setting:
         self.allow = AllowList(folder / "allow.yaml")
         self.keys = keys.generate(folder / "fog")
         self.socket = fog_socket(context, "tcp://127.0.0.1:0", self.keys, events=Connections.EVENTS)
-        self.connections = Connections(self.socket, BOUND)
+        self.connections = Connections(self.socket, BOUND, BOUND)
         self.reader = Reader(self.socket)
         self.edges = []
 
-    def edge(self):
+    def edge(self, settings=None):
         pair = keys.generate(self.folder / f"edge{len(self.edges)}")
         self.allow.add(Device(pair.public))
         endpoint = f"tcp://127.0.0.1:{port_of(self.socket)}"
-        socket = edge_socket(self.context, endpoint, pair, self.keys.public, events=zmq.EVENT_DISCONNECTED)
+        socket = edge_socket(self.context, endpoint, pair, self.keys.public, settings, zmq.EVENT_DISCONNECTED)
         assert socket.poll(5000, zmq.POLLOUT)
         self.edges.append(socket)
         return socket
@@ -42,7 +43,9 @@ class Setting:
         """Take the next message: its connection and its parts."""
         assert self.socket.poll(5000)
         parts = self.reader.receive()
-        return self.connections.took(parts[1:], arrival(parts).device), [part.bytes for part in parts[1:]]
+        return self.connections.took(parts[0].bytes, parts[1:], arrival(parts).device), [
+            part.bytes for part in parts[1:]
+        ]
 
     def close(self):
         self.connections.close()
@@ -203,3 +206,58 @@ def test_a_connection_whose_event_was_lost_is_known_by_its_first_message(setting
     assert setting.connections.overfull() == []
     setting.connections.cut(connection)
     assert edge.get_monitor_socket().poll(5000)
+
+
+@linux
+def test_what_a_peer_does_not_take_is_bounded_and_taking_it_makes_room(setting):
+    edge = setting.edge(WireSettings(receive_queue_messages=2))
+    edge.send(b"hello")
+    connection, _ = setting.take()
+    message = [bytes(100_000)]
+    given, still = 0, time.monotonic()
+    # Until nothing more has been taken for a while.
+    while time.monotonic() - still < 0.5:
+        if setting.connections.takes(connection.route, message):
+            setting.socket.send_multipart([connection.route, *message])
+            given, still = given + 1, time.monotonic()
+        else:
+            time.sleep(0.01)
+    # Beside the bound the systems of both ends hold some, which counts as taken.
+    assert BOUND < given * 100_000 < BOUND + (16 << 20)
+    assert not setting.connections.takes(connection.route, message)
+    assert setting.connections.at(connection.route) is connection
+    for _ in range(given):
+        assert edge.poll(5000)
+        edge.recv()
+    assert setting.connections.takes(connection.route, message)
+
+
+@linux
+def test_an_honest_peer_is_never_short_of_room_however_much_it_takes(setting):
+    edge = setting.edge()
+    edge.send(b"hello")
+    connection, _ = setting.take()
+    for size in (10, 300, 70_000):
+        for _ in range(100):
+            assert setting.connections.takes(connection.route, [b"head", bytes(size)])
+            setting.socket.send_multipart([connection.route, b"head", bytes(size)])
+            assert edge.poll(5000)
+            edge.recv_multipart()
+    assert connection.sent > BOUND
+    edge.send_multipart([b"more", bytes(1000)])
+    setting.take()
+    # Counted are the bytes on the wire, so nothing adds up over time: what differs is the handshake.
+    assert 0 <= _received(connection.descriptor) - connection.read < 2000
+
+
+def test_a_connection_that_has_ended_is_forgotten(setting):
+    edge = setting.edge()
+    edge.send(b"hello")
+    connection, _ = setting.take()
+    setting.connections.cut(connection)
+    end = time.monotonic() + 5
+    while setting.connections.at(connection.route) is not None and time.monotonic() < end:
+        setting.connections.look()
+        time.sleep(0.02)
+    assert setting.connections.at(connection.route) is None
+    assert setting.connections.takes(connection.route, [b"late"])
