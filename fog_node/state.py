@@ -51,8 +51,8 @@ MAX_FETCHES = 16
 
 AHEAD = (
     "this device holds position {position} of a log that ends at {last}: the fog's store was put back "
-    "without fog-node restore, and new records would pass for those that the device has; stop the fog, run fog-node "
-    "backup, move the store away, run fog-node restore, which begins another log, and start it"
+    "without fog-node restore, and new records would pass for those that the device has; stop the fog, run "
+    "fog-node backup, move the store away, run fog-node restore, which begins another log, and start it"
 )
 """What is told where a log is shorter than it was."""
 
