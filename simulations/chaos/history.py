@@ -244,6 +244,7 @@ def _check_missing(history: History, holder: Holder, findings: _Findings) -> Non
 def _check_labels(history: History, holder: Holder, findings: _Findings) -> None:
     """The newest acknowledged labels of every frame that is there are there too, or were told to be gone."""
     packets = {copy.identity for copy in holder.copies if copy.packet}
+    reports = holder.damaged + history.reported if history.damaged else 0
     for identity, labels in history.labels.items():
         held = holder.labels.get(identity)
         # An edge may have labels that its fog took and it does not know to be acknowledged.
@@ -251,12 +252,13 @@ def _check_labels(history: History, holder: Holder, findings: _Findings) -> None
             continue
         place = history.positions.get(identity)
         # Labels stand in the log, as a rule, behind their frame; where exactly, nobody knows once they went.
-        behind = [
-            last for log, _, last in holder.gaps if place is None or (log == place[0] and last > place[1])
-        ]
+        behind = any(place is None or (log == place[0] and last > place[1]) for log, _, last in holder.gaps)
         if identity in history.unprotected_labels:
             findings.excused += 1
-        elif (history.damaged or history.dropping) and (behind or holder.damaged or history.reported):
+        elif behind and (history.damaged or history.dropping):
+            findings.told += 1
+        elif reports:
+            reports -= 1
             findings.told += 1
         else:
             what = "none" if held is None else f"revision {held[0]}"

@@ -220,3 +220,10 @@ def test_missing_labels_are_told_of_by_a_gap_behind_their_frame():
     assert check(what, [fog()], [edge(range(10), gaps=[(OTHER_LOG, 11, 12)])]).stale == 1
     undamaged = history(labels={identity(3): NEW})
     assert check(undamaged, [fog()], [edge(range(10), gaps=[(LOG, 11, 12)])]).stale == 1
+
+
+def test_reports_of_damage_excuse_as_many_labels_as_they_count():
+    labels = {identity(number): NEW for number in range(4)}
+    verdict = check(history(labels=labels, damaged=True), [fog()], [edge(range(10), damaged=3)])
+    assert (verdict.stale, verdict.told) == (1, 3)
+    assert check(history(labels=labels), [fog()], [edge(range(10), damaged=3)]).stale == 4
