@@ -22,6 +22,7 @@ from common.store.backup import connect, filling, link_files, store_errors
 from common.store.blobs import BlobFolder, sync_folder
 from common.store.database import DATABASE_NAME
 from common.store.high_water import read_high_water
+from common.store.lost_commits import raise_revisions
 from common.store.records import INLINE_LIMIT_BYTES
 from common.store.rows import checksum, columns_match, unsigned
 from common.store.salvage import damaged_source, readable_rows, remove_leftovers
@@ -160,7 +161,7 @@ def _copy(
     copy.execute("INSERT OR REPLACE INTO state (key, value) VALUES ('epoch', ?)", (epoch,))
     marks = read_high_water(folder)
     known = marks is not None and marks.store == unsigned(epoch)
-    reached = max(expected, marks.first if marks is not None and known else 0)
+    reached = max(expected, marks.marks[0] if marks is not None and known else 0)
     found["lost"] += _note(copy, told, expected, reached, LOST_FRAMES)
     _note(copy, [], reached, reached + (PASSED_OVER if known else PASSED_OVER_BLINDLY), PASSED)
     if _columns(source, "corrections"):
@@ -176,6 +177,8 @@ def _copy(
                 "SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM outbox WHERE number = ?)",
                 (*correction, number),
             ).rowcount
+    # Those that could not be read may have had greater revisions.
+    raise_revisions(copy, marks.marks[2] if marks is not None and known else found["bad corrections"])
     return found
 
 

@@ -12,18 +12,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from common.store.corrections import LAST_REVISION
 from common.store.database import Database
 from common.store.high_water import HighWater
 from common.store.rows import unsigned
 from common.store.schema import Role
 
-__all__ = ["REVISIONS", "REVISIONS_LOST", "keep_marks", "tell_lost_commits"]
+__all__ = ["REVISIONS", "REVISION_FLOOR", "keep_marks", "raise_revisions", "tell_lost_commits"]
 
 IDS: Mapping[Role, str] = {"fog": "log_id", "edge": "epoch"}
 """The number in the table ``state`` that tells one store from another."""
 
-REVISIONS, REVISIONS_LOST = "revisions", "revisions_lost"
-"""Numbers in an edge's table ``state``: corrections of labels ever made, and how many of these were lost."""
+REVISIONS, REVISION_FLOOR = "revisions", "revision_floor"
+"""Numbers in an edge's table ``state``: corrections of labels ever made; what the next revision is above."""
 
 REACHED: Mapping[Role, str] = {
     "fog": "SELECT max(coalesce((SELECT max(position) FROM log), 0), "
@@ -112,8 +113,18 @@ def tell_lost_commits(database: Database) -> None:
             _tell(connection, row, first, last)
             if row.source == "corrections":
                 database.set_state(REVISIONS, last)
-                lost = (database.state(REVISIONS_LOST) or 0) + last - first + 1
-                database.set_state(REVISIONS_LOST, lost)
+                raise_revisions(connection, last - first + 1)
+
+
+def raise_revisions(connection: sqlite3.Connection, lost: int) -> None:
+    """Let an edge's next revisions be beyond those of so many corrections that were lost."""
+    connection.execute(
+        "INSERT INTO state (key, value) "
+        "SELECT ?, min(?, coalesce(max(revision), 0) + ?) FROM corrections WHERE true "
+        "ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)",
+        # There must be revisions left.
+        (REVISION_FLOOR, LAST_REVISION // 2, lost),
+    )
 
 
 def keep_marks(database: Database) -> None:

@@ -24,7 +24,7 @@ from common.store.corrections import (
     trainable_change,
 )
 from common.store.log_rows import LOG_COLUMNS, columns_sound, log_row, record_of
-from common.store.lost_commits import REVISIONS, REVISIONS_LOST
+from common.store.lost_commits import REVISION_FLOOR, REVISIONS
 from common.store.records import RecordKind
 from common.store.rows import checksum, json_text, signed, unsigned
 
@@ -164,8 +164,8 @@ class SqliteEdgeCorrections:
             if labels == known:
                 return None
             # Beyond every revision that a damaged write-ahead log may have taken along.
-            lost = self._database.state(REVISIONS_LOST) or 0
-            revision = (0 if before is None else int(before[0])) + 1 + lost
+            floor = self._database.state(REVISION_FLOOR) or 0
+            revision = max(0 if before is None else int(before[0]), floor) + 1
             if revision > LAST_REVISION:
                 raise StoreError(
                     f"the labels of frame {number} were corrected {LAST_REVISION} times; record it anew"

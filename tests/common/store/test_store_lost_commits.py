@@ -9,6 +9,7 @@ from common.frame import Box, Frame, FrameIdentity, content_digest
 from common.store import open_edge_store, open_fog_store
 from common.store.backup import restore
 from common.store.database import DATABASE_NAME
+from common.store.edge_salvage import salvage_edge
 from common.store.high_water import (
     HIGH_WATER_NAME,
     SLOT,
@@ -195,6 +196,22 @@ def test_an_edge_that_forgot_corrections_gives_its_next_ones_greater_revisions(t
         assert after.correct("source/0", True, boxes[4]) > 4
     with open_edge_store(folder, CAMERA) as later:
         assert later.quarantined.items == 1
+
+
+def test_a_salvaged_edge_gives_greater_revisions_as_well(tmp_path):
+    boxes = [(Box(0.0, 0.0, float(size), 5.0, "object"),) for size in range(1, 5)]
+    store = open_edge_store(tmp_path / "store", CAMERA)
+    store.record_frame("source/0", frame(0))
+    store.acknowledge([0])
+    store.correct("source/0", True, boxes[0])
+    store.close()
+    store = open_edge_store(tmp_path / "store", CAMERA)
+    assert [store.correct("source/0", True, boxes[place]) for place in (1, 2)] == [2, 3]
+    folder = killed(store, tmp_path / "store", tmp_path / "killed")
+    (folder / WAL_NAME).unlink()
+    salvage_edge(folder, tmp_path / "salvaged")
+    with open_edge_store(tmp_path / "salvaged", CAMERA) as after:
+        assert (after.correct("source/0", True, boxes[3]) or 0) > 3
 
 
 def test_what_a_log_lost_is_told_by_salvage_too(tmp_path):
