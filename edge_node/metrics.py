@@ -48,6 +48,9 @@ def _recording(families: Families, status: Mapping[str, Any]) -> None:
     families.gauge("outbox_refused", "Frames refused for good, of earlier runs too.", outbox["refused"])
     text = "Frames that were dropped by age, of earlier runs too."
     families.gauge("outbox_expired", text, outbox["expired"])
+    took, text = outbox["acknowledgement"], "From sending a frame to the fog's word, newest uploads."
+    families.gauge("acknowledgement_seconds", text, took["median_s"], quantile="0.5")
+    families.gauge("acknowledgement_seconds", text, took["p95_s"], quantile="0.95")
     families.gauge("upload_hours", "1 while frames may be uploaded.", status["traffic"]["upload_hours"])
     text = "Bytes a second measured towards the fog."
     families.gauge("uplink_bytes_per_second", text, status["uplink_bytes_per_s"])

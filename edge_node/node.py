@@ -226,6 +226,7 @@ class EdgeNode:
                 "refused": outbox.refused,
                 "expired": outbox.expired,
                 "last_refusal": self.sender.last_refusal,
+                "acknowledgement": self.sender.times.status(),
             },
             "store_problems": [
                 *self.sender.troubles.present,

@@ -16,6 +16,7 @@ from common.store.contract import EdgeStore
 from common.wire.messages import Message, Refused, Upload, Welcome
 from edge_node.correcting import Correcting, Corrections
 from edge_node.troubles import Troubles
+from edge_node.upload_times import UploadTimes
 from edge_node.uploading import Acknowledge, LoadUploads, Refuse, SendUpload, Uploading, UploadInstruction
 
 __all__ = ["OutboxSender"]
@@ -40,6 +41,7 @@ class OutboxSender:
     Attributes:
         last_refusal: Why the fog takes no frames at present, in its words; empty while it does.
         troubles: What does not work at present.
+        times: How long acknowledgements take.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class OutboxSender:
         self._send = send
         self.corrections = Corrections(Correcting(), store, jobs, send=send)
         self.troubles = Troubles(_log)
+        self.times = UploadTimes()
         self._welcome: Welcome | None = None
         self.last_refusal = ""
         self._expire_at = 0.0
@@ -83,6 +86,7 @@ class OutboxSender:
         """That session has ended."""
         self._welcome = None
         self._meter.end()
+        self.times.closed()
         self.uploading.closed()
         self.corrections.state.closed()
 
@@ -97,6 +101,7 @@ class OutboxSender:
     def accepted(self, numbers: Sequence[int], now: float) -> None:
         """The fog has these frames on disk."""
         taken, instructions = self.uploading.accepted(numbers, now)
+        self.times.accepted(numbers, now)
         self._meter.add(taken, now)
         self.last_refusal = ""
         self.perform(instructions)
@@ -110,6 +115,7 @@ class OutboxSender:
             facts = about(frame=message.number)
             _log.warning("frame %d was refused %s: %s", message.number, what, message.sentence, extra=facts)
         self.last_refusal = message.sentence
+        self.times.forget(message.number)
         reason = f"{message.code}: {message.sentence}"
         self.perform(
             self.uploading.refused(message.number, reason, message.permanent, now, message.retry_after_s)
@@ -170,10 +176,13 @@ class OutboxSender:
             if len(frame.image) > limit:
                 # Sending it would only end the connection, again and again.
                 raise MessageError(f"its image has {len(frame.image)} bytes, the fog takes {limit}")
-            self._meter.begin(time.monotonic())
+            now = time.monotonic()
+            self._meter.begin(now)
+            self.times.sent(frame.identity.number, now)
             self._send(Upload.of(frame))
         except WireError as error:
             number, reason = frame.identity.number, str(error)
+            self.times.forget(number)
             _log.warning("frame %d cannot be uploaded: %s", number, reason, extra=about(frame=number))
             self.perform(self.uploading.refused(number, reason, True, time.monotonic()))
 
