@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=10.0, help="frames recorded and uploaded a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of uploads in each way and round")
     parser.add_argument("--size", type=int, default=60_000, help="bytes of an image")
-    parser.add_argument("--profile", default="pyramid", help="of the packets trained on")
+    parser.add_argument("--profile", default="siren", help="of the packets trained on; siren: random weights")
     parser.add_argument("--packets", type=int, default=16)
     parser.add_argument("--imgsz", type=int, default=96, help="side of the training images, pixels")
     parser.add_argument("--out", type=Path, help="folder for training_yields.json")

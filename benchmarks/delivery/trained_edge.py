@@ -81,7 +81,12 @@ def measure_uploads_beside(
     ]
     _fill(fog_folder / "store", teacher, images[0], packets)
     with running_fog(fog_folder) as fog, Nodes() as nodes:
-        _write(place, fog.address, fog.key, training, len(packets), rate)
+        chosen: dict[str, Any] = {"mode": "never"}
+        if training is not None:
+            classes = tuple(dict.fromkeys(box.name for packet in packets for box in packet.boxes))
+            detector = {"epochs": 10_000, "classes": list(classes) or ["object"], **training}
+            chosen = {"mode": "always", "min_new_frames": len(packets), "detector": detector}
+        _write(place, fog.address, fog.key, chosen, rate)
         # A folder must not be empty when it is first looked at.
         _put(place, images[:1])
         log = folder / "edge.log"
@@ -142,17 +147,11 @@ def _put(place: Path, images: Sequence[bytes]) -> None:
         path.rename(folder / path.name)
 
 
-def _write(
-    place: Path, address: str, key: str, training: Mapping[str, Any] | None, packets: int, rate: float
-) -> None:
-    chosen: dict[str, Any] = {"mode": "never"}
-    if training is not None:
-        detector = {"epochs": 10_000, **training}
-        chosen = {"mode": "always", "min_new_frames": packets, "detector": detector}
+def _write(place: Path, address: str, key: str, training: Mapping[str, Any], rate: float) -> None:
     settings = {
         "fog": {"address": address, "public_key": key},
         "sources": [{"path": "frames", "labels": "none", "frames_per_second": rate, "again_s": 1}],
-        "training": chosen,
+        "training": dict(training),
         "monitoring": {"port": 0},
         "status_s": 0.25,
     }

@@ -46,7 +46,15 @@ def show_frame(out: Tensor, image: Tensor, sampling: Sampling, piece: int) -> No
         axes = [axis + 1 for axis, place in ((0, (1, 1)), (1, (0, 0))) if float(scaling[place]) < 0]
         target.copy_(shown.flip(axes) if axes else shown)
         return
-    grid, inside, (down, across) = _grid(sampling, piece, (x0, y0, x1, y1))
+    matrix = sampling.maps[piece]
+    down, across = _points_of(sampling, piece, (x0, y0, x1, y1))
+    straight = bool(sampling.straight[piece])
+    if straight and down * across > 1 and image.device.type == "cpu":
+        u = _centres(x0, x1, across, matrix) * matrix[0, 0] + matrix[0, 2]
+        v = _centres(y0, y1, down, matrix) * matrix[1, 1] + matrix[1, 2]
+        target.copy_(_read_straight(image, v, u, down, across))
+        return
+    grid, inside = _grid(sampling, piece, (x0, y0, x1, y1), (down, across), straight)
     read = F.grid_sample(image[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)
     if down * across > 1:
         read = F.avg_pool2d(read, (down, across))
@@ -63,15 +71,8 @@ def _fills(sampling: Sampling, piece: int, frame: Tensor, window: tuple[int, int
     return bool(((ends.sort(0).values.flatten() - frame).abs() < EDGE).all())
 
 
-def _grid(
-    sampling: Sampling, piece: int, window: tuple[int, int, int, int]
-) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
-    """Where the pixels of a window are read.
-
-    Returns:
-        (h * down, w * across, 2) float32 places, -1 to 1 across the frame; which pixels (h, w) show the piece
-        at their centres, None for all; and how many places a pixel has down and across.
-    """
+def _points_of(sampling: Sampling, piece: int, window: tuple[int, int, int, int]) -> tuple[int, int]:
+    """How many points a pixel of a window is read at, down and across: no further apart than coded pixels."""
     x0, y0, x1, y1 = window
     matrix = sampling.maps[piece]
     height, width = sampling.coded[piece].tolist()
@@ -80,19 +81,84 @@ def _grid(
     steps = (matrix[:2, :2] / depth).norm(dim=0).tolist()
     places = max(PLACES_PER_PIXEL * height * width, LEAST_PLACES) // ((x1 - x0) * (y1 - y0))
     across, down = _parts(steps, max(height, width), max(1, places))
+    return down, across
+
+
+def _grid(
+    sampling: Sampling,
+    piece: int,
+    window: tuple[int, int, int, int],
+    points: tuple[int, int],
+    straight: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Where the pixels of a window are read, at ``points`` places down and across each.
+
+    Returns:
+        (h * down, w * across, 2) float32 places, -1 to 1 across the frame; and which pixels (h, w) show the
+        piece at their centres, None for all.
+    """
+    x0, y0, x1, y1 = window
+    down, across = points
+    matrix = sampling.maps[piece]
+    height, width = sampling.coded[piece].tolist()
     x, y = _centres(x0, x1, across, matrix), _centres(y0, y1, down, matrix)
-    if bool(sampling.straight[piece]):
+    if straight:
         u = (x * matrix[0, 0] + matrix[0, 2]) * 2 / width - 1
         v = (y * matrix[1, 1] + matrix[1, 2]) * 2 / height - 1
         grid = torch.empty(len(v), len(u), 2, device=matrix.device)
         grid[..., 0], grid[..., 1] = u, v[:, None]
-        return grid, None, (down, across)
+        return grid, None
     limits = matrix.new_tensor([width, height])
     grid = (_seen(matrix, x, y)[0] * 2 / limits - 1).float()
     centres, ahead = _seen(matrix, _centres(x0, x1, 1, matrix), _centres(y0, y1, 1, matrix))
     clip = sampling.clips[piece]
     inside = ((centres >= clip[:2] - EDGE) & (centres < clip[2:] - EDGE)).all(2) & ahead
-    return grid, inside, (down, across)
+    return grid, inside
+
+
+def _read_straight(image: Tensor, v: Tensor, u: Tensor, down: int, across: int) -> Tensor:
+    """Read an image along rows and columns: the means that reading at every point and pooling gives.
+
+    Each output row is a weighted sum of a few rows, and each column of a few columns; on a CPU that takes an
+    eighth of the time.
+
+    Args:
+        image: (3, H, W) float32.
+        v: (h * down,) float64 places of the points, coded pixels.
+        u: (w * across,) float64.
+        down: Points of an output pixel, one below the other.
+        across: Beside each other.
+
+    Returns:
+        (3, h, w) float32.
+    """
+    channels, height, width = image.shape
+    rows, weights = _neighbours(v, height, down)
+    first = torch.arange(channels, device=rows.device)[:, None, None] * height
+    lines = F.embedding_bag(
+        (first + rows).flatten(0, 1),
+        image.reshape(channels * height, width),
+        mode="sum",
+        per_sample_weights=weights.repeat(channels, 1),
+    )
+    columns, weights = _neighbours(u, width, across)
+    read = F.embedding_bag(columns, lines.t().contiguous(), mode="sum", per_sample_weights=weights)
+    return read.t().reshape(channels, -1, len(columns))
+
+
+def _neighbours(places: Tensor, length: int, points: int) -> tuple[Tensor, Tensor]:
+    """Samples (n, 2 * points) int64 that each of n means of bilinear readings consists of, and their weights.
+
+    Args:
+        places: (n * points,) float64, sample i lies at i + 0.5; outside, the outermost sample goes on.
+        length: Samples.
+        points: Readings that are averaged.
+    """
+    inside = (places - 0.5).clamp(0, length - 1)
+    low = inside.floor()
+    share = (inside - low).float()
+    samples = torch.stack([low, (low + 1).clamp_max(length - 1)], 1).long()
+    return samples.view(-1, 2 * points), torch.stack([1 - share, share], 1).view(-1, 2 * points) / points
 
 
 def _parts(steps: list[float], most: int, places: int) -> tuple[int, int]:

@@ -19,6 +19,9 @@ EDGE = 1e-6
 """A centre that lies on an edge up to rounding belongs to the pixels that begin there, coded pixels."""
 PIXELS_AT_A_TIME = 1 << 20
 """Output pixels that are looked at together: about 60 bytes each while that lasts."""
+SHRUNK = 1.65
+"""Coded pixels a side of an output pixel from which a frame counts as shrunk: at half the coded width that is
+the case for all of the default augmentation, which enlarges by at most 1.2."""
 HORIZON = 1e-6
 """A map's third row below this points behind the viewer: nothing is there."""
 
@@ -216,11 +219,11 @@ class Sampling:
         return ~(turned != 0).any(1)
 
     @property
-    def halved(self) -> Tensor:
-        """(P,) bool: an output pixel is at least two coded pixels wide and high; False in perspective."""
+    def shrunk(self) -> Tensor:
+        """(P,) bool: output pixels have at least :data:`SHRUNK` coded pixels a side; False in perspective."""
         last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device=self.maps.device)
         steps: Tensor = self.maps[:, :2, :2].square().sum(1).sqrt()
-        return (steps >= 2 - EDGE).all(1) & (self.maps[:, 2] == last).all(1)
+        return (steps >= SHRUNK - EDGE).all(1) & (self.maps[:, 2] == last).all(1)
 
     def shown(self, pieces: Tensor, regions: Tensor) -> Tensor:
         """``regions`` (R, 4) cut off at the clips of their pieces; no positive size where nothing is left."""

@@ -197,14 +197,14 @@ def _show_rasters(store: ResidentStore, out: Tensor, numbers: Tensor, sampling: 
     shares = (sides.prod(1) / sampling.coded.prod(1)).cpu()
     # A GPU decodes whole frames together; a part at a time would leave most of it idle.
     whole = shares > (PART if store.device.type == "cpu" else 0.0)
-    # What the filter of a pyramid corrects is averaged away where a frame is halved: it stays out there.
-    halved = sampling.halved.cpu()
+    # Where a frame is shrunk the filter of a pyramid costs more than it gives (docs/decoding.md).
+    shrunk = sampling.shrunk.cpu()
     for piece in ((shares > 0) & ~whole).nonzero()[:, 0].tolist():
         x0, y0, x1, y1 = reads[piece].tolist()
-        image = store.rasters.part(int(numbers[piece]), (x0, y0, x1, y1), filtered=not halved[piece])
+        image = store.rasters.part(int(numbers[piece]), (x0, y0, x1, y1), filtered=not shrunk[piece])
         show_frame(out, image, sampling, piece)
     for filtered in (True, False):
-        pieces = (whole & (halved != filtered)).nonzero()[:, 0]
+        pieces = (whole & (shrunk != filtered)).nonzero()[:, 0]
         if not len(pieces):
             continue
         wanted, which = numbers[pieces].unique(return_inverse=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +41,12 @@ LOOK_S = 0.2
 """Seconds between two looks at the progress."""
 PATIENCE_S = 60.0
 """Seconds that processes get to end after one of them has failed, or after they were told to stop twice."""
+TRIES = 3
+"""Times in a row that the processes are started, from the newest checkpoint, when one of them is killed or
+ends without a word: as often as a node starts a trainer that crashes in one round."""
+
+_ENDED = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+"""What ``torch.distributed.run`` logs of the process that ended first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,8 @@ def train_parallel(
     """Train with a process for each of ``settings.devices``, as :func:`common.learning.trainer.train` does.
 
     A batch is shared out among the processes. Frames that arrive meanwhile wait for the next round, and there
-    is no evaluation between epochs. A training that was stopped goes on from the checkpoint in ``work_dir``.
+    is no evaluation between epochs. A training that was stopped goes on from the checkpoint in ``work_dir``;
+    so does one of whose processes one was killed, a few times.
 
     Args:
         settings: As for the node.
@@ -127,7 +136,7 @@ def train_parallel(
         position: Up to which its packets are trained on.
 
     Raises:
-        LearningError: As of one process, or a process ended unexpectedly.
+        LearningError: As of one process, or processes ended unexpectedly again and again.
     """
     hooks = hooks or TrainerHooks()
     prepare_yolo(settings.threads)
@@ -148,7 +157,22 @@ def train_parallel(
 
 
 def _run(plan: ParallelPlan, hooks: TrainerHooks) -> None:
-    """Run the processes to their end."""
+    """Run the processes to their end, again from the checkpoint when one of them was killed."""
+    for number in range(1, TRIES + 1):
+        code = _once(plan, hooks)
+        if code == 0 and (plan.folder / RESULT).exists():
+            return
+        said = plan.folder / ERROR
+        if said.exists():
+            raise LearningError(said.read_text(encoding="utf-8"))
+        sentence = _ending(plan, code)
+        if number == TRIES:
+            raise LearningError(f"{sentence}, and the training was begun {TRIES} times; {_advice(plan)}")
+        sys.stderr.write(f"trainer: {sentence}; the training is tried again from its newest checkpoint\n")
+
+
+def _once(plan: ParallelPlan, hooks: TrainerHooks) -> int:
+    """Run the processes to their end; returns the exit code of what started them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     command += [
         str(len(plan.settings.devices)),
@@ -177,15 +201,34 @@ def _run(plan: ParallelPlan, hooks: TrainerHooks) -> None:
                     process.wait(PATIENCE_S)
                 process.kill()
             process.wait()
-    if process.returncode == 0 and (plan.folder / RESULT).exists():
-        return
-    said = plan.folder / ERROR
-    if said.exists():
-        raise LearningError(said.read_text(encoding="utf-8"))
-    tail = " ".join((plan.folder / LOG).read_text(errors="replace").split())[-300:]
-    raise LearningError(
-        f"the training on {', '.join(plan.settings.devices)} ended with exit code {process.returncode}; its "
-        f"output, in {plan.folder / LOG}, ends with: {tail}"
+    return process.returncode
+
+
+def _ending(plan: ParallelPlan, code: int) -> str:
+    """How the processes ended without a word, as the beginning of a sentence."""
+    devices = plan.settings.devices
+    ended = _ENDED.search((plan.folder / LOG).read_text(errors="replace"))
+    if ended is None:
+        return f"the training on {', '.join(devices)} ended {_by(code)}"
+    which = f"process {int(ended[2]) + 1} of {len(devices)} of the training on {', '.join(devices)}"
+    return (
+        f"{which} was ended {_by(int(ended[1]))}"
+        if int(ended[1]) < 0
+        else f"{which} ended {_by(int(ended[1]))}"
+    )
+
+
+def _by(code: int) -> str:
+    try:
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    except ValueError:
+        return f"by signal {-code}"
+
+
+def _advice(plan: ParallelPlan) -> str:
+    return (
+        "the system kills processes when memory runs out: lower batch, imgsz or memory_bytes, or see "
+        f"{plan.folder / LOG}"
     )
 
 

@@ -23,6 +23,7 @@ from common.learning.settings import TrainingSettings
 from common.learning.trainer import set_momentum
 from common.learning.weights import write_durably
 from common.learning.yolo_environment import prepare_yolo
+from common.node.niceness import session_makes_way
 from common.store import open_training_view
 
 __all__ = ["main"]
@@ -34,7 +35,9 @@ def main() -> int:
     """Train as the plan says; 0 when it was done or stopped, 1 after an error, which is written down."""
     plan = read_plan(Path(sys.argv[1]))
     rank = int(os.environ["LOCAL_RANK"])
-    os.nice(max(0, plan.settings.nice - os.nice(0)) if plan.store is not None else 0)
+    if plan.store is not None:
+        # The trainer's niceness is inherited; that of its session is not, since each process leads its own.
+        session_makes_way(plan.settings.nice)
     try:
         _train(plan, rank)
     except ResidualInrError as error:
@@ -58,7 +61,7 @@ def _train(plan: ParallelPlan, rank: int) -> None:
     checkpoint = plan.folder.parent / CHECKPOINT
     detector = load_detector(plan.start())
     set_momentum(detector, settings)
-    hooks = _hooks(plan) if rank == 0 else TrainerHooks()
+    hooks = _hooks(plan, os.getppid()) if rank == 0 else TrainerHooks()
     point = read_checkpoint(checkpoint, plan.round_id)
     trainer = ParallelTrainer(
         detector,
@@ -98,12 +101,15 @@ def _store(plan: ParallelPlan, settings: TrainingSettings, folder: Path) -> Resi
     return store
 
 
-def _hooks(plan: ParallelPlan) -> TrainerHooks:
+def _hooks(plan: ParallelPlan, starter: int) -> TrainerHooks:
+    """What the first process tells and asks; it stops all of them when what started them has gone."""
+
     def on_step(step: int, steps: int, loss: float) -> None:
         write_durably(plan.folder / PROGRESS, json.dumps([step, steps, loss]).encode())
 
     def should_stop() -> bool:
-        return (plan.folder / STOP).exists() or not Path(f"/proc/{plan.parent}").exists()
+        alone = os.getppid() != starter or not Path(f"/proc/{plan.parent}").exists()
+        return alone or (plan.folder / STOP).exists()
 
     return TrainerHooks(on_step=on_step, should_stop=should_stop)
 

@@ -8,11 +8,9 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from safetensors import safe_open
 
-from common.bitstream import encode_packet
 from common.errors import StoreError
 from common.frame import FrameIdentity
 from common.images import encode_jpeg
@@ -20,9 +18,7 @@ from common.learning.detector import build_detector, snapshot
 from common.learning.settings import TrainingSettings
 from common.learning.weights import read_weights, write_weights
 from common.learning.worker import _serve
-from common.node.child import Child
 from common.node.learning_messages import (
-    TRAINER_MODULE,
     Busy,
     Check,
     Checked,
@@ -30,95 +26,30 @@ from common.node.learning_messages import (
     Judge,
     Position,
     Progress,
-    Ready,
     Result,
     Start,
     Stop,
     Train,
-    from_map,
-    to_map,
 )
-from common.store import open_fog_store
-from common.store.records import RecordKind
 from tests.learning_packets import original_of, random_packet, scene_packet
+from tests.trainer_processes import DEVICE, put
 
-DEVICE = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 SETTINGS = TrainingSettings(
     imgsz=64, epochs=3, batch=4, device="cpu", checkpoint_seconds=0, gate={"min_boxes": 5, "resamples": 100}
 )
 
 
-class Trainer:
-    """A trainer process and what it said."""
-
-    def __init__(self):
-        self.said = queue.Queue()
-        self.code = queue.Queue()
-        self.child = Child(
-            TRAINER_MODULE,
-            on_message=lambda value: self.said.put(from_map(value)),
-            on_exit=self.code.put,
-            threads=1,
-        )
-
-    def tell(self, message):
-        self.child.send(to_map(message))
-
-    def hear(self, *kinds, seconds=90):
-        """The next message of one of these kinds."""
-        end = time.monotonic() + seconds
-        while True:
-            message = self.said.get(timeout=max(0.1, end - time.monotonic()))
-            if isinstance(message, kinds):
-                return message
-
-    def start(self, folder, settings=SETTINGS):
-        self.tell(Start("fog", str(folder / "store"), str(folder / "work"), settings.model_dump(mode="json")))
-        return self.hear(Ready, Failed)
-
-
-@pytest.fixture
-def trainer():
-    trainers = []
-
-    def make():
-        trainers.append(Trainer())
-        return trainers[-1]
-
-    yield make
-    for one in trainers:
-        one.child.terminate(signal.SIGKILL)
-        assert one.child.wait(10)
-
-
-def put(store, numbers, *, validation=False, packet=None):
-    """Commit frames and append their packets to the log."""
-    for number in numbers:
-        made = packet or scene_packet(number, validation=validation)
-        identity = FrameIdentity(DEVICE, 1, number)
-        store.commit_frames([original_of(made, f"{number:06d}", identity)])
-        store.finish(identity, RecordKind.PACKET, {}, encode_packet(made))
-
-
-@pytest.fixture
-def store(tmp_path):
-    with open_fog_store(tmp_path / "store") as opened:
-        put(opened, range(8))
-        put(opened, range(100, 108), validation=True)
-        yield opened
-
-
-def test_rounds_from_start_to_stop(tmp_path, store, trainer):
+def test_rounds_from_start_to_stop(tmp_path, filled_store, trainer):
     # A packet of an unknown class is left out, and the others train.
-    put(store, [40], packet=random_packet(1, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram"))
+    put(filled_store, [40], packet=random_packet(1, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram"))
     # So are validation images that are damaged or of an unknown class.
     tram = random_packet(2, width=64, height=64, boxes=[(2, 2, 30, 30)], name="tram", validation=True)
-    put(store, [110], packet=tram)
+    put(filled_store, [110], packet=tram)
     noise = encode_jpeg(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
     cut = original_of(scene_packet(111, validation=True), "cut", FrameIdentity(DEVICE, 1, 111))
-    store.commit_frames([dataclasses.replace(cut, image=noise[: len(noise) // 2] + b"\xff\xd9")])
+    filled_store.commit_frames([dataclasses.replace(cut, image=noise[: len(noise) // 2] + b"\xff\xd9")])
     process = trainer()
-    ready = process.start(tmp_path)
+    ready = process.start(tmp_path, SETTINGS)
     assert (ready.position, ready.frames) == (18, 8)
     assert ready.validation_boxes >= 8
     process.tell(Train("the first frames"))
@@ -134,8 +65,8 @@ def test_rounds_from_start_to_stop(tmp_path, store, trainer):
     assert not result.deploy
     assert "mAP 0" in result.reason or "not deployed" in result.reason
 
-    put(store, range(8, 12))
-    process.tell(Position(store.last_position))
+    put(filled_store, range(8, 12))
+    process.tell(Position(filled_store.last_position))
     process.tell(Train("more frames", result.weights))
     second = process.hear(Result, Failed)
     assert isinstance(second, Result), second
@@ -145,7 +76,7 @@ def test_rounds_from_start_to_stop(tmp_path, store, trainer):
     assert not (tmp_path / "work" / "checkpoint.safetensors").exists()
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint(tmp_path, store, trainer):
+def test_a_killed_trainer_goes_on_from_its_checkpoint(tmp_path, filled_store, trainer):
     settings = SETTINGS.model_copy(update={"epochs": 400, "max_steps": 60})
     checkpoint = tmp_path / "work" / "checkpoint.safetensors"
     first = trainer()
@@ -166,15 +97,15 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(tmp_path, store, trainer):
     second.tell(Train("round"))
     assert second.hear(Progress).step > done
     # Frames that arrive during a round join it.
-    put(store, range(20, 24))
-    second.tell(Position(store.last_position))
+    put(filled_store, range(20, 24))
+    second.tell(Position(filled_store.last_position))
     result = second.hear(Result, Failed)
     assert isinstance(result, Result), result
     assert result.metrics["steps"] == 60
     assert result.metrics["frames"] == 12
 
 
-def test_sigterm_during_training_keeps_a_checkpoint_and_exits_cleanly(tmp_path, store, trainer):
+def test_sigterm_during_training_keeps_a_checkpoint_and_exits_cleanly(tmp_path, filled_store, trainer):
     process = trainer()
     process.start(tmp_path, SETTINGS.model_copy(update={"epochs": 10_000, "checkpoint_seconds": 1000.0}))
     process.tell(Train("round"))
@@ -184,9 +115,9 @@ def test_sigterm_during_training_keeps_a_checkpoint_and_exits_cleanly(tmp_path, 
     assert (tmp_path / "work" / "checkpoint.safetensors").exists()
 
 
-def test_received_weights_are_judged_and_foreign_ones_refused(tmp_path, store, trainer):
+def test_received_weights_are_judged_and_foreign_ones_refused(tmp_path, filled_store, trainer):
     process = trainer()
-    process.start(tmp_path)
+    process.start(tmp_path, SETTINGS)
     same, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
     for path, classes in ((same, ("object",)), (other, ("car", "bus"))):
         write_weights(path, snapshot(build_detector("yolov8n.yaml", classes), "yolov8n.yaml", classes, 64))
@@ -202,7 +133,7 @@ def test_received_weights_are_judged_and_foreign_ones_refused(tmp_path, store, t
     assert isinstance(process.hear(Result, Failed), Result)
 
 
-def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_path, store, trainer):
+def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_path, filled_store, trainer):
     path = tmp_path / "huge.safetensors"
     detector = build_detector("yolov8n.yaml", ("object",))
     with torch.no_grad():
@@ -210,7 +141,7 @@ def test_a_training_that_diverges_fails_in_one_sentence_and_reports_no_nan(tmp_p
             branch[-1].bias.fill_(3e38)
     write_weights(path, snapshot(detector, "yolov8n.yaml", ("object",), 64), half=False)
     process = trainer()
-    process.start(tmp_path)
+    process.start(tmp_path, SETTINGS)
     process.tell(Train("round", str(path)))
     assert process.hear(Progress).loss is None
     assert "NaN or infinite" in process.hear(Result, Failed).reason
@@ -230,14 +161,14 @@ def test_what_cannot_be_read_on_a_position_is_no_failed_round(capsys):
     assert said.get_nowait() == Failed("the disk does not answer")
 
 
-def test_wrong_settings_end_the_trainer_with_one_sentence(tmp_path, store, trainer):
+def test_wrong_settings_end_the_trainer_with_one_sentence(tmp_path, filled_store, trainer):
     process = trainer()
     process.tell(Start("edge", str(tmp_path / "store"), str(tmp_path / "work"), {"imgsz": 100}))
     assert "multiple of 32" in process.hear(Failed).reason
     assert process.code.get(timeout=30) == 1
 
 
-def test_a_trainer_ends_when_its_daemon_dies(tmp_path, store, trainer):
+def test_a_trainer_ends_when_its_daemon_dies(tmp_path, filled_store, trainer):
     process = trainer()
     process.start(tmp_path, SETTINGS.model_copy(update={"epochs": 10_000}))
     process.tell(Train("round"))
@@ -247,7 +178,7 @@ def test_a_trainer_ends_when_its_daemon_dies(tmp_path, store, trainer):
     assert process.code.get(timeout=30) != 0
 
 
-def test_a_trainer_is_nice_and_makes_way_while_uploads_wait(tmp_path, store, trainer):
+def test_a_trainer_is_nice_and_makes_way_while_uploads_wait(tmp_path, filled_store, trainer):
     settings = SETTINGS.model_copy(update={"yield_s": 1.5, "epochs": 2, "nice": 12})
     process = trainer()
     process.start(tmp_path, settings)
@@ -267,7 +198,7 @@ def test_a_trainer_is_nice_and_makes_way_while_uploads_wait(tmp_path, store, tra
     assert process.code.get(timeout=20) == 0
 
 
-def test_a_check_tells_the_agreement_and_brings_back_only_what_is_better(tmp_path, store, trainer):
+def test_a_check_tells_the_agreement_and_brings_back_only_what_is_better(tmp_path, filled_store, trainer):
     work = tmp_path / "weights"
     work.mkdir()
     files = {}
@@ -278,7 +209,7 @@ def test_a_check_tells_the_agreement_and_brings_back_only_what_is_better(tmp_pat
         files[name] = work / f"{name}.safetensors"
         write_weights(files[name], made, half=True)
     process = trainer()
-    process.start(tmp_path)
+    process.start(tmp_path, SETTINGS)
     process.tell(Check(str(files["now"])))
     alone = process.hear(Checked, Failed)
     assert alone == Checked(False, "there is no detector before it", 0.0), "random weights find nothing"
