@@ -40,13 +40,12 @@ def show_frame(out: Tensor, image: Tensor, sampling: Sampling, piece: int) -> No
     if x1 == x0 or y1 == y0:
         return
     target = out[int(sampling.images[piece]), :, y0:y1, x0:x1]
-    scaling = sampling.maps[piece]
+    matrix = sampling.maps[piece]
     if _fills(sampling, piece, region[0], (x0, y0, x1, y1)):
         shown = resize(image, (y1 - y0, x1 - x0))
-        axes = [axis + 1 for axis, place in ((0, (1, 1)), (1, (0, 0))) if float(scaling[place]) < 0]
+        axes = [axis + 1 for axis, place in ((0, (1, 1)), (1, (0, 0))) if float(matrix[place]) < 0]
         target.copy_(shown.flip(axes) if axes else shown)
         return
-    matrix = sampling.maps[piece]
     down, across = _points_of(sampling, piece, (x0, y0, x1, y1))
     straight = bool(sampling.straight[piece])
     if straight and down * across > 1 and image.device.type == "cpu":
@@ -72,7 +71,7 @@ def _fills(sampling: Sampling, piece: int, frame: Tensor, window: tuple[int, int
 
 
 def _points_of(sampling: Sampling, piece: int, window: tuple[int, int, int, int]) -> tuple[int, int]:
-    """How many points a pixel of a window is read at, down and across: no further apart than coded pixels."""
+    """At how many points a pixel of a window is read, down and across; see :func:`show_frame`."""
     x0, y0, x1, y1 = window
     matrix = sampling.maps[piece]
     height, width = sampling.coded[piece].tolist()
