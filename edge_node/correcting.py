@@ -32,6 +32,9 @@ LOOK_S = 1.0
 RETRY_S = (2.0, 300.0)
 """First and longest wait before corrections are sent again that the fog refused for now, seconds."""
 
+MOST_REFUSED = 100_000
+"""Corrections refused for now that are remembered, so that they are not sent again before their time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,15 +66,22 @@ CorrectingInstruction: TypeAlias = LoadCorrections | SendCorrection | Settle
 
 
 class Correcting:
-    """The corrections of one edge on their way."""
+    """The corrections of one edge on their way.
+
+    It goes through the waiting ones page by page. Those that the fog refuses for now, such as those of frames
+    that a restored fog does not know, are passed over until it is their time again: they hold up no others.
+    """
 
     def __init__(self) -> None:
         self._wait_s = RETRY_S[0]
         self._open = False
         self._in_flight: dict[int, int] = {}
+        self._refused: dict[int, int] = {}
         self._request: LoadCorrections | None = None
         self._after = -1
         self._look_at: float | None = None
+        self._look_again = False
+        self._retry_at: float | None = None
 
     @property
     def in_flight(self) -> int:
@@ -82,7 +92,9 @@ class Correcting:
         """A session has begun; an older fog takes no corrections, they wait for a newer one."""
         self._open = supported
         self._in_flight.clear()
+        self._refused.clear()
         self._request, self._after, self._look_at = None, -1, now
+        self._retry_at, self._look_again = None, False
         return self.tick(now)
 
     def closed(self) -> None:
@@ -92,8 +104,7 @@ class Correcting:
 
     def wake(self, now: float) -> None:
         """A correction was recorded, or the fog has taken a frame that may have one."""
-        at = now + LOOK_S
-        self._look_at = at if self._look_at is None else min(self._look_at, at)
+        self._look_from(now + LOOK_S)
 
     def loaded(
         self, request: LoadCorrections, corrections: Sequence[Correction], now: float
@@ -107,32 +118,44 @@ class Correcting:
             self._look_at, self._after = now, corrections[-1].identity.number
         else:
             self._after = -1
+            if self._look_again:
+                self._look_again = False
+                self._look_from(now + LOOK_S)
         instructions: list[CorrectingInstruction] = []
         for correction in corrections if self._open else ():
-            number = correction.identity.number
-            if self._in_flight.get(number) != correction.revision:
-                self._in_flight[number] = correction.revision
+            number, revision = correction.identity.number, correction.revision
+            if revision not in (self._in_flight.get(number), self._refused.get(number)):
+                self._in_flight[number] = revision
                 instructions.append(SendCorrection(correction))
         return instructions
 
     def failed(self, now: float) -> None:
         """The store could not be read or written."""
-        self._request = None
-        self._again(now)
+        self._request, self._after = None, -1
+        self._later(now)
 
     def answered(self, answer: Corrected, now: float) -> list[CorrectingInstruction]:
         """The fog has answered a correction."""
         if self._in_flight.get(answer.number) == answer.revision:
             del self._in_flight[answer.number]
         if answer.code and not answer.permanent:
-            self._again(now)
-            return []
-        self._wait_s = RETRY_S[0]
+            # A device that has moved to this fog may have frames that only its former one knows.
+            if len(self._refused) < MOST_REFUSED:
+                self._refused[answer.number] = answer.revision
+            self._later(now)
+            return self.tick(now)
+        self._refused.pop(answer.number, None)
+        if not self._refused:
+            self._wait_s = RETRY_S[0]
         reason = f"{answer.code}: {answer.sentence}" if answer.code else None
         return [Settle(answer.number, answer.revision, reason), *self.tick(now)]
 
     def tick(self, now: float) -> list[CorrectingInstruction]:
         """Time has passed."""
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self._refused.clear()
+            self._look_from(now)
         due = self._look_at is not None and now >= self._look_at
         room = WINDOW - len(self._in_flight)
         if not self._open or not due or self._request is not None or room <= 0:
@@ -141,11 +164,18 @@ class Correcting:
         self._request = LoadCorrections(room, self._after)
         return [self._request]
 
-    def _again(self, now: float) -> None:
-        """A device that has moved to this fog may have frames that only its former one knows."""
-        self._after = -1
-        self._look_at = now + self._wait_s
-        self._wait_s = min(2 * self._wait_s, RETRY_S[1])
+    def _look_from(self, at: float) -> None:
+        """Go through all that wait; after the present pass, which may be beyond what is new."""
+        if self._after >= 0 or self._request is not None:
+            self._look_again = True
+        else:
+            self._look_at = at if self._look_at is None else min(self._look_at, at)
+
+    def _later(self, now: float) -> None:
+        """Try again what was refused or failed; the wait doubles once a round, however many were refused."""
+        if self._retry_at is None:
+            self._retry_at = now + self._wait_s
+            self._wait_s = min(2 * self._wait_s, RETRY_S[1])
 
 
 class Corrections:

@@ -13,13 +13,14 @@ from common.errors import DeploymentError, StoreCorruptError, StoreError
 from common.frame import FrameIdentity
 from common.store.backup import back_up, restore
 from common.store.database import DATABASE_NAME
+from common.store.edge_salvage import salvage_edge
 from common.store.salvage import salvage
 from simulations.chaos.daemon import Daemon
 from simulations.chaos.deployment import Deployment
 from simulations.chaos.disks import damage_file
 from simulations.chaos.history import History
 from simulations.chaos.plan import Fault, FaultKind
-from simulations.chaos.stores import committed, log_id, lost_ranges, note_outbox, outbox_images
+from simulations.chaos.stores import committed, lost_ranges, note_outbox, outbox_images, store_id
 
 __all__ = ["STORE_FAULTS", "StoreFaults"]
 
@@ -146,7 +147,7 @@ class StoreFaults:
                 )
             self._history.forgotten |= gone
             self._history.lost_places |= {
-                (log_id(daemon.store), position) for position in lost_ranges(daemon.store, "log")
+                (store_id(daemon.store, "log_id"), position) for position in lost_ranges(daemon.store, "log")
             }
         return f"{what}; it started without {len(gone)} of {len(known)} frames"
 
@@ -171,14 +172,9 @@ class StoreFaults:
         with daemon.lock:
             daemon.end()
             time.sleep(fault.seconds)
-            what = self._damage(daemon, daemon.store / DATABASE_NAME, source)
-            daemon.start()
-            if daemon.ready():
-                return f"{what}; it started"
-            return f"{what}; {self._install_anew(daemon)}"
+            return self._damage(daemon, daemon.store / DATABASE_NAME, source)
 
     def _damage_edge_log(self, fault: Fault, daemon: Daemon, source: random.Random) -> str:
-        """An edge that starts all the same must tell of every number that it has given and lost."""
         log = daemon.store / WAL_NAME
         with daemon.lock:
             daemon.expect_running()
@@ -187,37 +183,41 @@ class StoreFaults:
             if not _has_content(log):
                 daemon.serve()
                 return NO_LOG
-            before = outbox_images(daemon.store)
-            what = f"log: {self._damage(daemon, log, source)}"
-            daemon.start()
-            if not daemon.ready():
-                return f"{what}; {self._install_anew(daemon)}"
-            gone = before.keys() - outbox_images(daemon.store).keys()
-            silent = gone - lost_ranges(daemon.store, "outbox")
-            if silent:
-                raise DeploymentError(f"{daemon.name} lost frame {min(silent)} of its outbox without a word")
-            # They are recorded again, and a fog that had them has them twice.
-            epochs = self._epochs(daemon)
-            self._history.again.update(
-                (self._run.keys[daemon.name], epoch, before[number]) for number in gone for epoch in epochs
-            )
-        return f"{what}; it started without {len(gone)} of {len(before)} frames"
+            return f"log: {self._damage(daemon, log, source)}"
 
     def _damage(self, daemon: Daemon, path: Path, source: random.Random) -> str:
-        """Damage a file of an edge's store, of which the history takes note before."""
-        note_outbox(self._history, daemon.store, self._run.keys[daemon.name])
-        self._history.damaged = True
-        return damage_file(path, source)
-
-    def _install_anew(self, daemon: Daemon) -> str:
-        refusal = daemon.last_words
-        self._put_away(daemon)
-        daemon.serve()
-        return f"refused ({refusal}), installed anew"
-
-    def _epochs(self, daemon: Daemon) -> set[int]:
+        """Damage a file of an edge's store; it must tell of every number that it has given and lost."""
         device = self._run.keys[daemon.name]
-        return {identity.epoch for identity in self._history.recorded if identity.device == device}
+        note_outbox(self._history, daemon.store, device)
+        before, epoch = outbox_images(daemon.store), store_id(daemon.store, "epoch")
+        self._history.damaged = True
+        what = damage_file(path, source)
+        daemon.start()
+        how = "it started" if daemon.ready() else self._rescue_edge(daemon)
+        if store_id(daemon.store, "epoch") != epoch:
+            return f"{what}; {how}"
+        gone = before.keys() - outbox_images(daemon.store).keys()
+        silent = gone - lost_ranges(daemon.store, "outbox")
+        if silent:
+            raise DeploymentError(f"{daemon.name} lost frame {min(silent)} of its outbox without a word")
+        # They are recorded again, and a fog that had them has them twice.
+        self._history.again.update((device, epoch, before[number]) for number in gone)
+        return f"{what}; {how}, without {len(gone)} of {len(before)} frames"
+
+    def _rescue_edge(self, daemon: Daemon) -> str:
+        """Salvage the store of an edge that refuses it, or install it anew; says what was done."""
+        refusal = daemon.last_words
+        salvaged = self._fresh("salvaged")
+        try:
+            summary = salvage_edge(daemon.store, salvaged)
+        except StoreError as error:
+            self._put_away(daemon)
+            daemon.serve()
+            return f"refused ({refusal}), not to be salvaged ({error}), installed anew"
+        self._put_away(daemon)
+        shutil.move(salvaged, daemon.store)
+        daemon.serve()
+        return f"refused ({refusal}), salvaged: {'; '.join(summary.damaged) or 'everything'}"
 
     def _back_up(self, daemon: Daemon) -> tuple[History, Path]:
         """What had been acknowledged when the backup began, and the backup."""

@@ -23,10 +23,10 @@ __all__ = [
     "committed",
     "edge_holder",
     "fog_holder",
-    "log_id",
     "lost_ranges",
     "note_outbox",
     "outbox_images",
+    "store_id",
 ]
 
 SourceOf = Callable[[bytes], bytes]
@@ -121,13 +121,17 @@ def committed(folder: Path) -> dict[FrameIdentity, int | None]:
     }
 
 
-def log_id(folder: Path) -> int:
-    """Id of a fog's log.
+def store_id(folder: Path, name: str) -> int:
+    """Which store it is.
+
+    Args:
+        folder: Of the store.
+        name: ``log_id`` of a fog or ``epoch`` of an edge.
 
     Raises:
         sqlite3.Error: The database cannot be read.
     """
-    return unsigned(int(str(_Rows(folder).query("SELECT value FROM state WHERE key = 'log_id'")[0][0])))
+    return unsigned(int(str(_Rows(folder).query(f"SELECT value FROM state WHERE key = '{name}'")[0][0])))
 
 
 def fog_holder(name: str, folder: Path, source_of: SourceOf) -> tuple[Holder, int, int]:
@@ -184,9 +188,9 @@ def edge_holder(name: str, folder: Path, device: str, logs: Collection[int], sou
                 elif record.kind is RecordKind.PACKET and sequence in packets:
                     copies.append(_copy(record, packets[sequence], source_of))
             after = batch[-1][0]
-    # What went with a write-ahead log is pulled or recorded again: it excuses nothing.
-    quarantined = _Rows(folder).query("SELECT count(*) FROM quarantine WHERE last IS NULL")[0][0]
-    damaged = max(damaged, int(str(quarantined)))
+    # What is in quarantine is not seen by the view. What went with a write-ahead log is pulled again.
+    query = "SELECT count(*) FROM quarantine WHERE source = 'inbox' AND last IS NULL"
+    damaged += int(str(_Rows(folder).query(query)[0][0]))
     return Holder(name, tuple(copies), tuple(gaps), damaged, held_labels(folder, "inbox"))
 
 

@@ -62,6 +62,58 @@ def test_a_refusal_for_now_is_tried_again_and_one_for_good_is_settled():
     assert sent(state.loaded(again, made(3), 3.0)) == [3]
 
 
+def test_corrections_of_frames_that_the_fog_does_not_know_hold_up_no_others():
+    state, request = opened()
+    unknown, known = list(range(3 * WINDOW)), [3 * WINDOW, 3 * WINDOW + 1]
+    waiting = made(*unknown, *known)
+    settled, now = [], 0.0
+    while request is not None and now < 1.0:
+        page = [c for c in waiting if c.identity.number > request.after][: request.limit]
+        found, request = sent(state.loaded(request, page, now)), None
+        # Whatever is sent is answered before anything else is loaded.
+        for number in found:
+            code = "not_found" if number in unknown else ""
+            for instruction in state.answered(Corrected(7, number, 1, code), now):
+                if isinstance(instruction, Settle):
+                    settled.append(instruction.number)
+                else:
+                    request = instruction
+        now += 0.01
+        request = request or next(iter(state.tick(now)), None)
+    assert settled == known
+
+
+def test_the_wait_doubles_once_a_round_however_many_are_refused():
+    state, request = opened()
+    now = 0.0
+    for wait in (2.0, 4.0, 8.0, 16.0):
+        state.loaded(request, made(*range(10)), now)
+        for number in range(10):
+            state.answered(Corrected(7, number, 1, "not_found", "no such frame"), now)
+        assert state.tick(now + wait - 0.1) == []
+        now += wait
+        (request,) = state.tick(now)
+
+
+def test_a_new_correction_does_not_wait_for_those_that_were_refused():
+    state, request = opened()
+    state.loaded(request, made(3), 0.0)
+    state.answered(Corrected(7, 3, 1, "not_found", "no such frame"), 0.0)
+    state.wake(0.0)
+    (request,) = state.tick(1.0)
+    assert sent(state.loaded(request, made(3, 5), 1.0)) == [5]
+
+
+def test_what_comes_in_front_of_a_pass_is_found_after_it():
+    state, request = opened()
+    state.loaded(request, made(*range(10, 10 + WINDOW)), 0.0)
+    (request,) = [i for i in state.answered(Corrected(7, 10, 1), 0.1) if isinstance(i, LoadCorrections)]
+    state.wake(0.2)
+    assert state.loaded(request, [], 0.3) == []
+    (again,) = state.tick(1.3)
+    assert again.after == -1
+
+
 def test_a_correction_in_flight_is_not_sent_twice_but_its_successor_is():
     state, request = opened()
     state.loaded(request, made(3), 0.0)
