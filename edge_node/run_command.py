@@ -22,6 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from common.cli import print_json
+    from common.node.core_dumps import refuse_core_dumps
     from common.node.logs import set_up_logging
     from common.node.settings import load_node_settings
     from edge_node.daemon import EdgeDaemon
@@ -29,6 +30,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     settings, base = load_node_settings(arguments.config, EdgeSettings)
     set_up_logging(settings, "edge-node")
+    refuse_core_dumps()
     daemon = EdgeDaemon(settings, base)
     code = daemon.run()
     if arguments.json:

@@ -22,6 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from common.cli import print_json
+    from common.node.core_dumps import refuse_core_dumps
     from common.node.logs import set_up_logging
     from common.node.settings import load_node_settings
     from fog_node.daemon import FogDaemon
@@ -29,6 +30,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     settings, base = load_node_settings(arguments.config, FogSettings)
     set_up_logging(settings, "fog-node")
+    refuse_core_dumps()
     daemon = FogDaemon(settings, base)
     code = daemon.run()
     if arguments.json:

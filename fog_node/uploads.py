@@ -37,8 +37,9 @@ class Uploads:
         self._settings = settings
         self._sessions = sessions
         self._limits = limits
-        self._queue: deque[Frame] = deque()
-        self._committing: tuple[Frame, ...] = ()
+        # Each with the number of the session that uploaded it.
+        self._queue: deque[tuple[Frame, int]] = deque()
+        self._committing: tuple[tuple[Frame, int], ...] = ()
         self._waiting_bytes = 0
         self._full_until = 0.0
         self._full_reason = ""
@@ -89,7 +90,7 @@ class Uploads:
         session.uploads += 1
         session.upload_bytes += size
         self._waiting_bytes += size
-        self._queue.append(frame)
+        self._queue.append((frame, session.number))
         return self.commit()
 
     def commit(self) -> list[Instruction]:
@@ -98,7 +99,7 @@ class Uploads:
             return []
         count = min(len(self._queue), self._settings.limits.commit_frames)
         self._committing = tuple(self._queue.popleft() for _ in range(count))
-        return [Commit(self._committing)]
+        return [Commit(tuple(frame for frame, _ in self._committing))]
 
     def committed(self, outcomes: Sequence[CommitOutcome]) -> list[Instruction]:
         """The frames of the last :class:`Commit` are on disk, each with its outcome."""
@@ -106,22 +107,23 @@ class Uploads:
         self._full_until = 0.0
         # The disk has the next group before the answers to this one are written.
         instructions = self.commit()
-        accepted: dict[tuple[str, int], list[int]] = {}
-        for frame, outcome in zip(frames, outcomes, strict=True):
+        accepted: dict[tuple[str, int], list[FrameIdentity]] = {}
+        for (frame, uploader), outcome in zip(frames, outcomes, strict=True):
             identity = self._leave(frame)
             if outcome is not CommitOutcome.CONFLICT:
-                accepted.setdefault((identity.device, identity.epoch), []).append(identity.number)
+                accepted.setdefault((identity.device, uploader), []).append(identity)
                 continue
             sentence = (
                 f"frame {identity.number} was uploaded before with other content; "
                 "frame numbers are never reused: give it a new one"
             )
-            instructions += self._refuse_late(identity, ErrorCode.CONFLICT, sentence, True)
-        for (key, epoch), numbers in accepted.items():
-            session = self._session_of(key, epoch)
+            instructions += self._refuse_late(identity, uploader, ErrorCode.CONFLICT, sentence, True)
+        for (key, uploader), identities in accepted.items():
+            session = self._session_of(key, uploader)
             if session is not None:
+                numbers = [identity.number for identity in identities]
                 for start in range(0, len(numbers), MAX_NUMBERS):
-                    answer = Accepted(epoch, tuple(numbers[start : start + MAX_NUMBERS]))
+                    answer = Accepted(session.epoch, tuple(numbers[start : start + MAX_NUMBERS]))
                     instructions.append(Send(session.routing_id, answer, key))
         return instructions
 
@@ -138,15 +140,15 @@ class Uploads:
         self._full_reason = sentence
         code = ErrorCode.FULL if full else ErrorCode.INTERNAL
         instructions: list[Instruction] = []
-        for frame in frames:
+        for frame, uploader in frames:
             identity = self._leave(frame)
-            instructions += self._refuse_late(identity, code, sentence, False)
+            instructions += self._refuse_late(identity, uploader, code, sentence, False)
         return instructions
 
     def count_waiting(self, session: Session) -> None:
         """Tell a new session what of its device's former sessions still waits."""
         waiting = [
-            frame for frame in (*self._committing, *self._queue) if _identity(frame).device == session.key
+            frame for frame, _ in (*self._committing, *self._queue) if _identity(frame).device == session.key
         ]
         session.uploads = len(waiting)
         session.upload_bytes = sum(len(frame.image) for frame in waiting)
@@ -165,19 +167,19 @@ class Uploads:
             session.upload_bytes -= size
         return identity
 
-    def _session_of(self, key: str, epoch: int) -> Session | None:
-        """The session that waits for answers to uploads of this epoch.
+    def _session_of(self, key: str, number: int) -> Session | None:
+        """The session that uploaded a frame, unless it has ended: the next one sends it again.
 
-        A device that was set up anew counts from 0 again: it must not take an answer to its former frames
-        for one to those of the same number now.
+        A device that was set up anew counts from 0 again, and so does a copy of one: neither must take an
+        answer to other frames for one to its own of the same number.
         """
         session = self._sessions.get(key)
-        return session if session is not None and session.epoch == epoch else None
+        return session if session is not None and session.number == number else None
 
     def _refuse_late(
-        self, identity: FrameIdentity, code: ErrorCode, sentence: str, permanent: bool
+        self, identity: FrameIdentity, uploader: int, code: ErrorCode, sentence: str, permanent: bool
     ) -> list[Instruction]:
-        session = self._session_of(identity.device, identity.epoch)
+        session = self._session_of(identity.device, uploader)
         return [] if session is None else self._refuse(session, identity, code, sentence, permanent)
 
     def _refuse(

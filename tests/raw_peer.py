@@ -53,5 +53,5 @@ class Peer:
         return self.answer(Accepted, Refused, Error)
 
     def close(self):
-        self.socket.close(0)
-        self.context.term()
+        # With whatever a failing test has left open: ending the context would wait for that.
+        self.context.destroy(0)

@@ -300,6 +300,11 @@ def link_files(folder: Path, target: Path, digests: Iterable[bytes]) -> list[byt
 def _snapshot(folder: Path) -> Iterator[sqlite3.Connection]:
     """A connection that sees the store as it is now, whatever the node writes meanwhile."""
     path = folder / DATABASE_NAME
+    if not os.access(folder, os.W_OK) or not os.access(path, os.W_OK):
+        raise StoreError(
+            f"a backup reads {folder} beside its node, for which SQLite has to write there, and nothing can "
+            f"be written; copy the whole folder to another disk and back up the copy"
+        )
     with closing(connect(path, "rw")) as connection:
         connection.execute("PRAGMA query_only = ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]

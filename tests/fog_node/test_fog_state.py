@@ -420,3 +420,20 @@ def test_an_edge_may_have_what_the_reader_saw_before_it_was_told():
     (read,) = state.received(ONE.encode(), ONE, Pull(5 - 1, 10, 1000), 0.0)
     state.page_read(read.session, LogPage((), 7, False))
     assert isinstance(messages(hello(state, position=7))[0], Welcome)
+
+
+@pytest.mark.parametrize("outcome", [CommitOutcome.STORED, CommitOutcome.CONFLICT, None])
+def test_an_answer_goes_to_the_session_that_uploaded_and_to_no_other(upload, outcome):
+    """Of two copies of a device one must not drop its frame because the other's of that number was taken."""
+    state = make_state()
+    hello(state)
+    send(state, upload(5))
+    state.received(b"copy", ONE, Hello(epoch=7, position=0), 0.0)
+    answered = (
+        state.commit_failed("no", full=False, now=0.0) if outcome is None else state.committed([outcome])
+    )
+    assert messages(answered) == []
+    if outcome is not None:
+        state.received(b"copy", ONE, upload(5), 0.0)
+        (answer,) = messages(state.committed([CommitOutcome.DUPLICATE]))
+        assert answer == Accepted(7, (5,)), "sent again it is answered"

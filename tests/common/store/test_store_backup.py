@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -220,3 +223,19 @@ def test_a_backup_of_a_newer_program_is_refused_before_anything_is_written(tmp_p
         restore(tmp_path / "backup", tmp_path / "new")
     assert not (tmp_path / "new" / DATABASE_NAME).exists()
     assert not list((tmp_path / "new").glob("blobs/??/*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a folder read-only")
+def test_a_store_where_nothing_can_be_written_is_named_and_what_to_do(tmp_path):
+    with filled(tmp_path / "fog"):
+        pass
+    program = (
+        f"mount --bind {tmp_path}/fog {tmp_path}/fog && mount -o remount,ro,bind {tmp_path}/fog && "
+        f"exec {sys.executable} -c 'from pathlib import Path; from common.store.backup import back_up; "
+        f'back_up(Path("{tmp_path}/fog"), Path("{tmp_path}/backup"))\''
+    )
+    ended = subprocess.run(["unshare", "-m", "bash", "-c", program], capture_output=True, text=True)
+    if "mount:" in ended.stderr or "unshare" in ended.stderr:
+        pytest.skip(f"nothing can be mounted here: {ended.stderr.strip()}")
+    assert f"reads {tmp_path}/fog beside its node" in ended.stderr
+    assert "copy the whole folder to another disk" in ended.stderr
