@@ -437,3 +437,16 @@ def test_an_answer_goes_to_the_session_that_uploaded_and_to_no_other(upload, out
         state.received(b"copy", ONE, upload(5), 0.0)
         (answer,) = messages(state.committed([CommitOutcome.DUPLICATE]))
         assert answer == Accepted(7, (5,)), "sent again it is answered"
+
+
+def test_an_edge_gets_no_larger_window_than_the_fog_allows_however_much_it_asks_for():
+    wire = {"window_records": 20, "window_bytes": 5000, "send_queue_messages": 30}
+    state = make_state(last_position=1000, wire=wire)
+    hello(state)
+    (read,) = send(state, Pull(0, 1_000_000, 1 << 40))
+    assert read.limit == 15, "half the queue is left to answers"
+    assert read.max_bytes == 5000
+    state = make_state(last_position=1000, wire={**wire, "send_queue_messages": 200})
+    hello(state)
+    (read,) = send(state, Pull(0, 1_000_000, 1 << 40))
+    assert read.limit == 20
