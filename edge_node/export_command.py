@@ -84,6 +84,8 @@ def _export(arguments: argparse.Namespace) -> int:
     )
     if report["unlabelled"]:
         _note(f"left out {report['unlabelled']} frames without labels, which YOLO would take for empty ones")
+    if report["others"]:
+        _note(f"{arguments.out} also holds {report['others']} frames of packets not in {arguments.path}")
     if not report["val"]:
         _note("no frame is marked validation, so images/val is empty; put frames there before training")
     if arguments.json:
@@ -122,7 +124,8 @@ def export_frames(
 
     Raises:
         DatasetError: There is no packet, or a box is of a class that ``classes`` lacks.
-        UsageError: ``out`` is a file, or holds an export with other options.
+        UsageError: ``out`` is a file, or holds an export with other options, or other frames whose labels are
+            numbered by other classes.
     """
     from common.images import encode_jpeg, encode_png
     from common.inr.decode import resolve_device
@@ -131,8 +134,9 @@ def export_frames(
     place = resolve_device(device)
     files = find_packets(path)
     damaged: list[str] = []
-    known = [label for label in _labels(files, damaged, quiet=quiet) if label is not None]
-    unlabelled = len(files) - len(damaged) - len(known)
+    found = dict(_labels(files, damaged, quiet=quiet))
+    known = [label for label in found.values() if label is not None]
+    unlabelled = [file for file, label in found.items() if label is None]
     names = list(dict.fromkeys(box.name for label in known for box in label.boxes))
     for name in names if classes is not None else ():
         if name not in (classes or ()):
@@ -141,6 +145,16 @@ def export_frames(
     suffix = "png" if quality is None else "jpg"
     folder = YoloFolder(make_folder(out), {"image": suffix, "quality": quality})
     by_file = {label.file: label for label in known}
+    others = folder.keep_only(
+        {f"{x.split}/{x.file.stem}.{suffix}" for x in known}, {f"{file.stem}.{suffix}" for file in unlabelled}
+    )
+    before = folder.classes or []
+    if others and ordered[: len(before)] != before:
+        folder.close()
+        raise UsageError(
+            f"{out} also holds {len(others)} frames of other packets, labelled by the classes "
+            f"{','.join(before)}; give --classes a list that begins so, or name another --out"
+        )
     missing = [x.file for x in known if not folder.has(x.split, f"{x.file.stem}.{suffix}", x.digest)]
     pixels = PacketPixels(keyframes_beside(path), place)
     try:
@@ -164,7 +178,8 @@ def export_frames(
         **{split: sum(label.split == split for label in written) for split in SPLITS},
         "boxes": boxes,
         "classes": ordered,
-        "unlabelled": unlabelled,
+        "unlabelled": len(unlabelled),
+        "others": len(others),
         "resumed": len(known) - len(missing),
         "bytes": size,
         "seconds": time.perf_counter() - begin,
@@ -172,8 +187,10 @@ def export_frames(
     return report, damaged
 
 
-def _labels(files: Sequence[Path], damaged: list[str], *, quiet: bool) -> Iterator[_Labelled | None]:
-    """What packets are about; None for an unlabelled one."""
+def _labels(
+    files: Sequence[Path], damaged: list[str], *, quiet: bool
+) -> Iterator[tuple[Path, _Labelled | None]]:
+    """Packets and what they are about; None for an unlabelled one."""
     for file in progress(files, total=len(files), title="reading packets", quiet=quiet):
         try:
             packet: Packet = read_packet(file)
@@ -183,7 +200,7 @@ def _labels(files: Sequence[Path], damaged: list[str], *, quiet: bool) -> Iterat
             continue
         split = SPLITS[packet.validation]
         known = _Labelled(file, digest, split, packet.width, packet.height, packet.boxes)
-        yield known if packet.labelled else None
+        yield file, known if packet.labelled else None
 
 
 def _export_detector(arguments: argparse.Namespace) -> int:

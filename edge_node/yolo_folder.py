@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from common.frame import Box
 __all__ = ["SPLITS", "YoloFolder", "label_text"]
 
 SPLITS = ("train", "val")
+DESCRIPTION = "data.yaml"
 RECORD = "exported.jsonl"
 """File that says of each image which packet it shows, so that an export that was stopped goes on."""
 
@@ -61,6 +62,29 @@ class YoloFolder:
         image = f"{split}/{name}"
         return self._done.get(image) == packet and (self._folder / "images" / image).is_file()
 
+    def keep_only(self, images: Collection[str], unlabelled: Collection[str]) -> list[str]:
+        """Forget images that have lost their labels; returns those that are of other packets.
+
+        Args:
+            images: ``split/name`` of those that are exported now.
+            unlabelled: File names of packets whose labels are gone.
+        """
+        others = [image for image in self._done if image not in images]
+        for image in others:
+            split, name = image.split("/", 1)
+            if name in unlabelled:
+                self._discard(split, name)
+        return [image for image in others if (self._folder / "images" / image).is_file()]
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The class list that the label files were written with; None before :meth:`finish`."""
+        try:
+            about = yaml.safe_load((self._folder / DESCRIPTION).read_text(encoding="utf-8"))
+            return [str(about["names"][place]) for place in range(len(about["names"]))]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            return None
+
     def add(self, split: str, name: str, packet: str, data: bytes) -> None:
         """Write an image.
 
@@ -105,7 +129,7 @@ class YoloFolder:
         Raises:
             DatasetError: It cannot be written.
         """
-        target = self._folder / "data.yaml"
+        target = self._folder / DESCRIPTION
         # No path: both Ultralytics and this system then look beside the file, wherever the folder is moved.
         about = {"train": "images/train", "val": "images/val", "names": dict(enumerate(classes))}
         try:

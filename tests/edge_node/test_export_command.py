@@ -110,6 +110,32 @@ def test_ultralytics_takes_the_folder_wherever_it_is_moved(tmp_path, packets, ca
     )
 
 
+def test_frames_of_other_packets_stay_only_while_their_class_numbers_hold(tmp_path, packets, capsys):
+    out = tmp_path / "yolo"
+    run(capsys, packets, "--out", out, "--classes", "car,person")
+    kept = (out / "labels" / "train" / "f0.txt").read_text()
+    (packets / "f0.rinr").unlink()
+    code, stdout, stderr = run(capsys, packets, "--out", out, "--classes", "car,person,tram", "--json")
+    assert code == 0
+    assert json.loads(stdout)["others"] == 1
+    assert "also holds 1 frames of packets not in" in stderr
+    assert (out / "labels" / "train" / "f0.txt").read_text() == kept
+    code, _, stderr = run(capsys, packets, "--out", out, "--classes", "person,car")
+    assert code == 2
+    assert "labelled by the classes car,person,tram" in stderr
+    assert [frame.boxes[0].name for frame in open_source(out) if frame.name == "f1"] == ["person"]
+
+
+def test_a_frame_that_lost_its_labels_goes(tmp_path, packets, capsys):
+    out = tmp_path / "yolo"
+    run(capsys, packets, "--out", out)
+    bare = replace(decode_packet((packets / "f1.rinr").read_bytes()), boxes=(), objects=(), labelled=False)
+    (packets / "f1.rinr").write_bytes(encode_packet(bare))
+    code, stdout, _ = run(capsys, packets, "--out", out, "--json")
+    assert (code, json.loads(stdout)["others"]) == (0, 0)
+    assert not list(out.glob("*/*/f1.*"))
+
+
 def test_a_repetition_decodes_only_what_is_missing_or_changed(tmp_path, packets, capsys):
     out = tmp_path / "yolo"
     run(capsys, packets, "--out", out)
