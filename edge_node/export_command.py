@@ -73,6 +73,8 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.quality is not None and (arguments.image != "jpg" or not 1 <= arguments.quality <= 100):
         raise UsageError("--quality is a number from 1 to 100 and goes with --image jpg")
     classes = [name.strip() for name in arguments.classes.split(",")] if arguments.classes else None
+    if classes is not None and len(set(classes)) < len(classes):
+        raise UsageError(f"--classes lists a name twice: {arguments.classes}")
     quality = (arguments.quality or 95) if arguments.image == "jpg" else None
     report, damaged = export_frames(
         arguments.path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ def training_settings(arguments: argparse.Namespace, packets: Sequence[Packet]) 
         "device": arguments.device,
         "threads": arguments.threads,
         "seed": arguments.seed,
-        "memory_bytes": round(arguments.memory * 1e9),
+        "memory_bytes": _bytes(arguments.memory),
         "validation_images": arguments.max_val,
     }
     try:
@@ -128,9 +129,20 @@ def training_settings(arguments: argparse.Namespace, packets: Sequence[Packet]) 
             "learning_rate": "learning-rate",
             "augmentation": "augment",
         }
-        place = [str(part) for part in first["loc"]] or ["classes"]
+        place = [str(part) for part in first["loc"]]
+        if not place:
+            sentence = first["msg"].removeprefix("Value error, ")
+            name = "device" if sentence.startswith("device") else "classes"
+            raise UsageError(f"bad value for --{name}: {sentence}") from error
         name = " ".join([option.get(place[0], place[0]), *place[1:]])
         raise UsageError(f"bad value for --{name}: {first['msg']} (got {first['input']!r})") from error
+
+
+def _bytes(gigabytes: float) -> int:
+    """``--memory`` in bytes."""
+    if not math.isfinite(gigabytes):
+        raise UsageError(f"bad value for --memory: give a number of gigabytes (got {gigabytes})")
+    return round(gigabytes * 1e9)
 
 
 def _augmentation(given: Sequence[str]) -> dict[str, str]:

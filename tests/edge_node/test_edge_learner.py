@@ -9,9 +9,11 @@ from common.frame import content_digest
 from common.node import detector_history, training_rounds
 from common.node.jobs import Jobs
 from common.node.mailbox import Mailbox
+from common.node.training_rounds import TrainingRounds
 from common.store import open_edge_store
 from common.store.records import Record, RecordKind
 from common.store.settings import EdgeStoreSettings
+from common.wire.messages import Plan
 from edge_node import learner as learner_module
 from edge_node.learner import Learner
 from edge_node.settings import EdgeSettings
@@ -64,6 +66,19 @@ def edge(tmp_path):
     edge.jobs.close()
     edge.store.close()
     edge.mailbox.close()
+
+
+def test_a_plan_that_comes_before_the_frames_are_counted_tells_of_none(edge, monkeypatch):
+    # Fewer frames than the last round had would mean that retention has dropped them.
+    told = []
+    monkeypatch.setattr(TrainingRounds, "frames_known", lambda *known: told.append(known[1]) or [])
+    edge.learner.planned(Plan("edge", "it costs least"))
+    assert told == []
+    packet = Record(1, RecordKind.PACKET, "e" * 40, 1, 0, content_digest(b"p"), {"labelled": True}, 1, b"p")
+    edge.store.apply([packet], 1)
+    edge.learner.start()
+    edge.turn()
+    assert told == [1]
 
 
 def no_room(*_):

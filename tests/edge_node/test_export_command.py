@@ -126,6 +126,11 @@ def test_frames_of_other_packets_stay_only_while_their_class_numbers_hold(tmp_pa
     assert [frame.boxes[0].name for frame in open_source(out) if frame.name == "f1"] == ["person"]
 
 
+def test_a_class_named_twice_is_refused(tmp_path, packets, capsys):
+    code, _, stderr = run(capsys, packets, "--out", tmp_path / "yolo", "--classes", "car,person,car")
+    assert (code, "lists a name twice" in stderr) == (2, True)
+
+
 def test_a_frame_that_lost_its_labels_goes(tmp_path, packets, capsys):
     out = tmp_path / "yolo"
     run(capsys, packets, "--out", out)

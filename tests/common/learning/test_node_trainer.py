@@ -11,6 +11,7 @@ from common.frame import Box, Frame, FrameIdentity
 from common.images import encode_png
 from common.learning import node_trainer
 from common.learning.batches import decode_batch
+from common.learning.gate import GateDecision
 from common.learning.hooks import TrainerHooks
 from common.learning.node_trainer import PACKETS_AT_A_TIME, NodeTrainer
 from common.learning.settings import TrainingSettings
@@ -208,3 +209,18 @@ def test_received_weights_of_other_classes_are_refused(store, tmp_path, deployed
         trainer = NodeTrainer(view, tmp_path / "work", settings)
         with pytest.raises(LearningError, match="one class list on every node"):
             trainer.judge(str(deployed), None)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "back"), [(0.01, 0.3, True), (0.0, 0.3, False), (-0.01, 0.3, False), (None, None, False)]
+)
+def test_the_detector_before_comes_back_only_if_the_whole_interval_lies_above_zero(
+    trainer, monkeypatch, low, high, back
+):
+    decision = GateDecision(True, "", 100, 0.2, low, high)
+    figures = {"map50_95": 0.5, "baseline_map50_95": 0.3}
+    monkeypatch.setattr(trainer, "_in_use", lambda path: path)
+    monkeypatch.setattr(trainer, "_compare", lambda *detectors: (decision, figures))
+    came_back, reason, _ = trainer.review("now", "before")
+    assert came_back is back
+    assert reason.startswith("rolled back" if back else "kept")
