@@ -49,7 +49,6 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.yaml")
 """A bare name from Ultralytics' own catalogue; never a path."""
 CLASSIFIERS = ("resnet18",)
 """Classifiers of torchvision, whose weights travel in the same form."""
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -121,10 +120,6 @@ def decode_weights(
         raise LearningError(f"the weights are no valid safetensors file: {error}") from error
     state = {}
     for name, tensor in tensors.items():
-        if tensor.dtype not in _DTYPES:
-            raise LearningError(
-                f"the weights {name!r} hold {tensor.dtype}, which no detector of this system has"
-            )
         if tensor.is_floating_point():
             tensor = tensor.float()
             if not bool(torch.isfinite(tensor).all()):

@@ -184,10 +184,10 @@ def test_damaged_weights_give_a_typed_error_or_finite_tensors(data):
         assert all(torch.isfinite(v).all() for v in weights.state.values() if v.is_floating_point())
 
 
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.bool, torch.float8_e4m3fn])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
 def test_numbers_of_another_kind_are_refused(dtype):
     data = save({"a": torch.ones(2, 3).to(dtype)}, {FORMAT: json.dumps(ABOUT)})
-    with pytest.raises(LearningError, match="which no detector of this system has"):
+    with pytest.raises(LearningError, match="which no detector here has"):
         decode_weights(data)
 
 
