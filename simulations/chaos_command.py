@@ -41,6 +41,11 @@ def add_parser(subparsers: Any) -> None:
         help="really encode, by this profile (default: pyramid), in place of storing frames as they are",
     )
     parser.add_argument(
+        "--train",
+        action="store_true",
+        help="really train, a few steps at 64 pixels from random weights; only with --encode",
+    )
+    parser.add_argument(
         "--namespaces",
         metavar="BYTES_PER_S",
         nargs="?",
@@ -66,6 +71,8 @@ def _command(arguments: argparse.Namespace) -> int:
     if arguments.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {arguments.seed}")
     _check_profile(arguments.encode)
+    if arguments.train and arguments.encode is None:
+        raise UsageError("--train needs --encode: trainers decode packets, and the plain runs have none")
     request = Request(
         seeds=range(arguments.seed, arguments.seed + arguments.runs),
         out=make_folder(arguments.out).absolute(),
@@ -73,6 +80,7 @@ def _command(arguments: argparse.Namespace) -> int:
         cables_bytes_per_s=arguments.namespaces,
         jobs=arguments.jobs,
         timeline=arguments.timeline,
+        train=arguments.train,
         drain_s=DRAIN_S if arguments.encode is None else ENCODING_DRAIN_S,
     )
     able = ability(request)
@@ -130,6 +138,7 @@ def _table(result: Mapping[str, Any]) -> str:
         f"missing somewhere and told of, after damage {result['told']}; beyond the promise, after a "
         f"backup was restored {result['excused']}; dropped by retention and told of {result['dropped']}",
         f"runs with {variants or 'no variants'}; "
-        f"a log refused frames in {result['refused']}; labels corrected {result['relabelled']}",
+        f"a log refused frames in {result['refused']}; labels corrected {result['relabelled']}; "
+        f"rounds of training {result['rounds']}",
     ]
     return "\n".join(rows) + "\n"

@@ -52,6 +52,7 @@ class Request:
         jobs: Runs at a time.
         timeline: Whether to keep a picture of every run.
         drain_s: Seconds in which all must have been delivered after the faults.
+        train: Whether trainers really train; only with a profile, whose packets they decode.
     """
 
     seeds: Sequence[int]
@@ -61,12 +62,13 @@ class Request:
     jobs: int = 1
     timeline: bool = False
     drain_s: float = 90.0
+    train: bool = False
 
     @property
     def kind(self) -> str:
         """Runs of one kind and one seed are the same run."""
         links = "proxy" if self.cables_bytes_per_s is None else f"cables {self.cables_bytes_per_s:.0f}"
-        return f"{self.profile or 'passthrough'}, {links}"
+        return f"{self.profile or 'passthrough'}, {links}{', training' if self.train else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ def ability(request: Request) -> Ability:
             raise DeploymentError(f"cables between network namespaces cannot be used here: {problem}")
         without += LINK_FAULTS
         reasons.append("no resets, stalls, slow links or flipped bits: a cable can only be pulled out")
-    options = Options(request.profile, library, disks, request.cables_bytes_per_s, request.drain_s)
+    options = Options(
+        request.profile, library, disks, request.cables_bytes_per_s, request.drain_s, request.train
+    )
     return Ability(options, tuple(without), tuple(reasons))
 
 
@@ -186,6 +190,7 @@ def tally(lines: Iterable[Line]) -> dict[str, Any]:
         },
         "variants": dict(sorted(variants.items())),
         "refused": sum(bool(line.get("refused")) for line in lines),
+        "rounds": sum(line.get("rounds", 0) for line in lines),
         "relabelled": sum(line.get("relabelled", 0) for line in lines),
         "failed_seeds": sorted(line["seed"] for line in lines if not line["good"]),
     }

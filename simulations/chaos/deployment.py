@@ -54,6 +54,7 @@ class Options:
         disks: Whether small file systems can be mounted.
         cables_bytes_per_s: Rate of cables between network namespaces; None: links through the proxy.
         drain_s: Seconds in which all must have been delivered after the faults.
+        train: Whether trainers really train, at a tiny size.
         fog, edge: Settings of the daemons in place of those for runs of seconds.
     """
 
@@ -62,6 +63,7 @@ class Options:
     disks: bool = False
     cables_bytes_per_s: float | None = None
     drain_s: float = 90.0
+    train: bool = False
     fog: Mapping[str, Any] = field(default_factory=dict)
     edge: Mapping[str, Any] = field(default_factory=dict)
 
@@ -215,7 +217,7 @@ def deploy(
         deployment.keys = _keys(folder, fogs, edges)
         for name, port in zip(fogs, ports, strict=True):
             address = f"tcp://{links.host}:{port}"
-            settings = fog_settings(address, variant, options.profile, SMALL_PX[0])
+            settings = fog_settings(address, variant, options.profile, SMALL_PX[0], train=options.train)
             fog = _daemon(deployment, folder, name, merged(settings, options.fog), options, resources)
             deployment.fogs += (fog,)
             allow = AllowList(fog.folder / "allow.yaml")
@@ -223,7 +225,9 @@ def deploy(
                 allow.add(Device(deployment.keys[device], recording.frames > 0, ("*",), device))
         for name, recording in edges.items():
             known = [(links.address(name, place), deployment.keys[fog]) for place, fog in enumerate(fogs)]
-            settings = edge_settings(folder / name, known, recording, deployment.relabelled)
+            settings = edge_settings(
+                folder / name, known, recording, deployment.relabelled, train=options.train
+            )
             edge = _daemon(deployment, folder, name, merged(settings, options.edge), options, resources)
             if recording.frames:
                 smooth = options.profile is not None

@@ -33,7 +33,13 @@ LOOK_S = 1.0
 """Seconds between two looks at a source whose labels are corrected."""
 
 
-def fog_settings(address: str, variant: Variant, profile: str | None, width: int) -> dict[str, Any]:
+TINY_DETECTOR = {"imgsz": 64, "batch": 4, "max_steps": 4}
+"""Where trainers really train, it is not what they learn that is tested."""
+
+
+def fog_settings(
+    address: str, variant: Variant, profile: str | None, width: int, *, train: bool = False
+) -> dict[str, Any]:
     """Of a fog.
 
     Args:
@@ -41,6 +47,7 @@ def fog_settings(address: str, variant: Variant, profile: str | None, width: int
         variant: Of the run.
         profile: Of its encoder; None: frames are stored as they are.
         width: Of frames to encode, pixels.
+        train: Whether its trainer really trains.
     """
     settings: dict[str, Any] = {
         "address": address,
@@ -52,7 +59,7 @@ def fog_settings(address: str, variant: Variant, profile: str | None, width: int
             "strategy": "fog",
             "min_frames": 5,
             "min_new_frames": 10,
-            "module": stand_in_trainer.MODULE,
+            **_trainer(train),
         },
         "wire": QUICK_WIRE,
         "children": QUICK_CHILDREN,
@@ -78,7 +85,12 @@ def storage(variant: Variant) -> dict[str, Any]:
 
 
 def edge_settings(
-    folder: Path, fogs: Sequence[tuple[str, str]], recording: Recording, relabelled: bool
+    folder: Path,
+    fogs: Sequence[tuple[str, str]],
+    recording: Recording,
+    relabelled: bool,
+    *,
+    train: bool = False,
 ) -> dict[str, Any]:
     """Of an edge.
 
@@ -87,6 +99,7 @@ def edge_settings(
         fogs: (HOST:PORT, public key) of each.
         recording: What it records.
         relabelled: Whether labels are corrected, so that it looks at its source again and again.
+        train: Whether its trainer really trains.
     """
     known = [{"address": f"tcp://{address}", "public_key": key} for address, key in fogs]
     source: dict[str, Any] = {"path": str(folder / "frames"), "frames_per_second": recording.per_s}
@@ -97,10 +110,14 @@ def edge_settings(
         "store": "disk/store",
         "storage": {"min_free_bytes": 0},
         "sources": [source] if recording.frames else [],
-        "training": {"mode": "always", "min_new_frames": 15, "module": stand_in_trainer.MODULE},
+        "training": {"mode": "always", "min_new_frames": 5 if train else 15, **_trainer(train)},
         "wire": QUICK_WIRE,
         "children": QUICK_CHILDREN,
         "monitoring": {"port": None},
         "status_s": 0.1,
         "drain_s": 10.0,
     }
+
+
+def _trainer(train: bool) -> dict[str, Any]:
+    return {"detector": TINY_DETECTOR} if train else {"module": stand_in_trainer.MODULE}

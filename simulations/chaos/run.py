@@ -28,6 +28,10 @@ ENCODER_S = 120.0
 """Seconds that a real encoder may take to be ready on a busy machine."""
 
 
+TRAINING_S = 60.0
+"""Seconds that real trainers are given after the drain, all together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Struck:
     """A fault that was carried out.
@@ -75,6 +79,7 @@ class Result:
         problems: What went wrong beside the verdict, in sentences.
         seconds: Wall seconds of each stage.
         relabelled: Frames whose labels were corrected at their source.
+        rounds: Rounds of training that the last processes of all nodes have ended.
     """
 
     plan: Plan
@@ -84,6 +89,7 @@ class Result:
     problems: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     relabelled: int = 0
+    rounds: int = 0
 
     @property
     def good(self) -> bool:
@@ -100,6 +106,7 @@ class Result:
             "variants": self.plan.variant.names(),
             "refused": any(sample.full for sample in self.samples),
             "relabelled": self.relabelled,
+            "rounds": self.rounds,
             "faults": [
                 {
                     "kind": struck.fault.kind.value,
@@ -159,6 +166,12 @@ def run_plan(plan: Plan, folder: Path, options: Options) -> Result:
                 )
                 result.problems += [f"not everything was delivered: {missing}"] if missing else []
             result.seconds["drain"] = time.monotonic() - begin
+            begin = time.monotonic()
+            if options.train and not result.problems:
+                _wait_for_training(deployment)
+            statuses = [daemon.status() for daemon in deployment.daemons]
+            result.rounds = sum(int(s["training"]["rounds"] or 0) for s in statuses if s is not None)
+            result.seconds["training"] = time.monotonic() - begin
             begin = time.monotonic()
             _stop(deployment, result)
             try:
@@ -220,6 +233,15 @@ def _sample(deployment: Deployment, result: Result, at_s: float) -> None:
             any(fog["retention"]["full"] for fog in serving),
         )
     )
+
+
+def _wait_for_training(deployment: Deployment) -> None:
+    """Let trainers end a round; not one of a node that has begun none."""
+    end = time.monotonic() + TRAINING_S
+    for daemon in deployment.daemons:
+        daemon.wait(
+            lambda status: int(status["training"]["rounds"] or 0) > 0, max(0.0, end - time.monotonic())
+        )
 
 
 def _stop(deployment: Deployment, result: Result) -> None:

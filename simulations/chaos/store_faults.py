@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import shutil
 import sqlite3
@@ -55,7 +56,7 @@ class StoreFaults:
         self._run = deployment
         self._history = history
         self._folder = folder
-        self._count = 0
+        self._numbers = itertools.count(1)
 
     def strike(self, fault: Fault, daemon: Daemon, source: random.Random) -> str:
         """Carry a fault out to its end; says what was done in a few words.
@@ -260,8 +261,7 @@ class StoreFaults:
         shutil.move(daemon.store, self._fresh(f"{daemon.name}-before"))
 
     def _fresh(self, name: str) -> Path:
-        self._count += 1
-        return self._folder / f"{name}-{self._count}"
+        return self._folder / f"{name}-{next(self._numbers)}"
 
 
 def _has_content(log: Path) -> bool:

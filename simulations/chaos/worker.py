@@ -42,6 +42,7 @@ def task(
         "disks": options.disks,
         "cables_bytes_per_s": options.cables_bytes_per_s,
         "drain_s": options.drain_s,
+        "train": options.train,
         "without": [kind.value for kind in without],
         "timeline": timeline,
         "short": short,
@@ -58,6 +59,7 @@ def main() -> int:
         disks=value["disks"],
         cables_bytes_per_s=value["cables_bytes_per_s"],
         drain_s=value["drain_s"],
+        train=value["train"],
     )
     frames = (4, 8) if value["short"] else (12, 30)
     plan = draw_plan(

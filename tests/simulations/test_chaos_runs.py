@@ -103,7 +103,9 @@ def test_the_tally_counts_faults_and_not_what_could_not_be_done():
     assert (result["failed"], result["failed_seeds"], result["frames"]) == (1, [2], 20)
 
 
-@pytest.mark.parametrize("option", [["--runs", "0"], ["--seed", "-1"], ["--encode", "gif"], ["--jobs", "0"]])
+@pytest.mark.parametrize(
+    "option", [["--runs", "0"], ["--seed", "-1"], ["--encode", "gif"], ["--train"], ["--jobs", "0"]]
+)
 def test_wrong_options_are_refused_in_one_sentence(tmp_path, capsys, option):
     assert main(["chaos", "--out", str(tmp_path), *option]) == 2
     assert option[0] in capsys.readouterr().err
