@@ -63,10 +63,14 @@ MAX_SEGMENTS = 2_000
 enough to be walked in a few milliseconds."""
 MAX_SCANS = 64
 """Scans of a progressive JPEG, each of which costs as much time as a whole picture; cameras write 10."""
+MAX_FILL = 65_536
+"""Fill bytes before the markers of a JPEG, which Pillow walks one by one: 16 MB of them took it 4.5 s."""
+MAX_PHOTOSHOP = 32
+"""Segments of a JPEG with Photoshop's notes (APP13), each of which may hold 5,000 that Pillow reads."""
 MAX_CHUNKS = 100_000
 """Chunks of a PNG: 32 MB of pixels in chunks of 8,192 bytes are 4,000."""
 _PIXEL_CHUNKS = (b"IDAT", b"fdAT", b"fcTL")
-_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_END_OF_IMAGE, _START_OF_SCAN, _PHOTOSHOP = 0xD9, 0xDA, 0xED
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _FILLER = b"\xd6\xb5\x6d\xab" * 64
 
@@ -272,12 +276,17 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, int]:
     """
     size: tuple[int, int] | None = None
     position = 2
-    scans = 0
+    scans = fill = notes = 0
     for _ in range(MAX_SEGMENTS):
         marker = _MARKER.match(data, position)
         if marker is None:
             raise ImageError(_truncated(len(data), position))
-        code, position = marker[1][0], marker.end()
+        code = marker[1][0]
+        fill += marker.end() - position - 2
+        notes += code == _PHOTOSHOP
+        if fill > MAX_FILL or notes > MAX_PHOTOSHOP:
+            raise ImageError("the JPEG has far more padding or notes than a picture needs; save it anew")
+        position = marker.end()
         if code == _END_OF_IMAGE:
             if size is None:
                 raise ImageError("the JPEG holds no picture: it ends before a frame header")

@@ -59,6 +59,9 @@ LINGER_MS = 500
 ENCODER_STOP_S = 0.5
 """How long an encoder may take to end by itself: a batch under way is encoded again after the next start."""
 
+HANDSHAKES = 2
+"""A peer says who it is as soon as it is let in: after twice the time for that it counts as silent."""
+
 OWN_FILES = 200
 """Files that a fog opens beside its peers' connections: its store, its children, and what it reads."""
 
@@ -125,7 +128,13 @@ class FogDaemon:
             )
             resources.callback(self._monitor.close)
             self._reader = Reader(self._socket)
-            self._reception = Reception(self.node, connections, self._traffic, settings.limits.strangers)
+            self._reception = Reception(
+                self.node,
+                connections,
+                self._traffic,
+                settings.limits.strangers,
+                HANDSHAKES * settings.wire.handshake_seconds,
+            )
             _log.info(
                 "fog node %s with key %s listens on port %d; log position %d, %d frames wait to be encoded",
                 __version__,

@@ -41,11 +41,15 @@ class Reception:
         connections: Those of the fog's socket.
         traffic: Bytes of each peer, counted here.
         strangers: Connections that have not said who they are, at most.
+        silent_s: Seconds that such a connection may last: one without a word is not cut with its key either.
     """
 
-    def __init__(self, node: FogNode, connections: Connections, traffic: Traffic, strangers: int) -> None:
+    def __init__(
+        self, node: FogNode, connections: Connections, traffic: Traffic, strangers: int, silent_s: float
+    ) -> None:
         self._node = node
         self._strangers = strangers
+        self._silent_s = silent_s
         self._rivals: list[str] = []
         self._connections = connections
         self._traffic = traffic
@@ -117,6 +121,9 @@ class Reception:
         for connection in waiting[: max(0, len(waiting) - self._strangers)]:
             who = f"the peer at {connection.address}"
             self._cut(connection, f"{who} and limits.strangers others have not said who they are", now)
+        for connection in waiting:
+            if now - connection.since > self._silent_s:
+                self._cut(connection, f"the peer at {connection.address} has not said who it is", now)
         if now >= self._unread_due:
             self._unread_due = now + UNREAD_CHECK_S
             for connection in self._connections.overfull():

@@ -12,8 +12,9 @@ import os
 import socket as tcp
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
@@ -46,6 +47,7 @@ class Connection:
         read: Bytes on the wire of what was taken from the socket.
         sent: Bytes on the wire of what was given to the socket for it.
         taken: Bytes that the peer had confirmed to have at the last look.
+        since: When it was first seen, seconds of the monotonic clock.
         cut: Whether it was ended from here.
     """
 
@@ -56,6 +58,7 @@ class Connection:
     read: int = 0
     sent: int = 0
     taken: int = 0
+    since: float = field(default_factory=time.monotonic)
     cut: bool = False
 
 

@@ -326,3 +326,32 @@ def test_a_good_picture_is_known_even_where_no_further_file_can_be_opened(tmp_pa
     )
     ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
     assert ended.stdout == "6\n", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("padding", "allowed"),
+    [
+        (b"\xff" * 60_000, True),
+        (b"\xff" * 16_000_000, False),
+        (
+            (b"\xff\xed\xff\xff" + b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5459 + bytes(11)) * 20,
+            True,
+        ),
+        (
+            (b"\xff\xed\xff\xff" + b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5459 + bytes(11)) * 200,
+            False,
+        ),
+    ],
+    ids=["some fill", "fill without end", "some notes", "notes without end"],
+)
+def test_padding_and_notes_of_a_jpeg_cost_no_time(photo, padding, allowed):
+    """A fog looks at headers in the thread that serves every edge."""
+    jpeg = encode_jpeg(photo, 90)
+    padded = jpeg[:2] + padding + jpeg[2:]
+    begun = time.process_time()
+    if allowed:
+        assert image_header(padded).width == photo.shape[1]
+    else:
+        with pytest.raises(ImageError, match="far more padding or notes"):
+            image_header(padded)
+    assert time.process_time() - begun < 0.5

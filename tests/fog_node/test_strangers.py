@@ -18,8 +18,9 @@ from common.store import open_fog_store
 from common.store.records import RecordKind
 from common.wire.allow_list import Device
 from common.wire.framing import encode
-from common.wire.messages import Accepted, Fetch, Hello, Pull
+from common.wire.messages import Accepted, Fetch, Hello, Ping, Pong, Pull
 from common.wire.settings import WireSettings
+from common.wire.sockets import edge_socket
 from fog_node.downlinks import Downlinks
 from fog_node.instructions import ReadBlob, ReadLog
 from fog_node.log_reader import LogReader
@@ -166,3 +167,27 @@ def test_figures_of_a_device_go_with_its_entry_on_the_list(deployment):
         peer.close()
     deployment.allow.path.write_text("devices: []\n")
     deployment.fog.wait_for(lambda s: not s["peers"], "their end")
+
+
+def test_a_peer_that_is_let_in_and_says_nothing_does_not_stay(deployment):
+    """Its key could be taken off the list, and nobody would know which connection to cut."""
+    deployment.start_fog(wire={"handshake_seconds": 0.5, "heartbeat_seconds": 5.0})
+    good = Peer(deployment)
+    node = deployment.edge("silent")
+    context = zmq.Context()
+    silent = edge_socket(
+        context,
+        deployment.fog.settings["address"],
+        node.keys,
+        deployment.fog.keys.public,
+        events=zmq.EVENT_DISCONNECTED,
+    )
+    try:
+        assert silent.poll(5000, zmq.POLLOUT), "it is let in"
+        assert silent.get_monitor_socket().poll(5000), "and cut"
+        deployment.fog.wait_for_log("has not said who it is; it is disconnected")
+        good.send(Ping())
+        good.answer(Pong)
+    finally:
+        context.destroy(0)
+        good.close()
