@@ -35,6 +35,7 @@ __all__ = ["PLAN", "ParallelPlan", "read_plan", "train_parallel"]
 
 PLAN, START, LOG = "plan.json", "start.safetensors", "parallel.log"
 PROGRESS, STOP, RESULT, ERROR = "progress.json", "stop", "result.json", "error.txt"
+PAUSE = "pause"
 """Files by which the processes and the one that started them tell each other what is going on."""
 ROUND = "round.json"
 LOOK_S = 0.2
@@ -130,7 +131,7 @@ def train_parallel(
         settings: As for the node.
         start: Weights to start from.
         work_dir: Folder for the checkpoint and the processes' files.
-        hooks: ``on_step`` and ``should_stop`` are asked.
+        hooks: ``on_step``, ``should_stop`` and ``busy`` are asked, a few times a second.
         packets: Files to train on, or:
         store: The node's store.
         position: Up to which its packets are trained on.
@@ -194,6 +195,10 @@ def _once(plan: ParallelPlan, hooks: TrainerHooks) -> int:
                         hooks.on_step(step, steps, loss)
                 if hooks.should_stop():
                     (plan.folder / STOP).touch()
+                if hooks.busy():
+                    (plan.folder / PAUSE).touch()
+                else:
+                    (plan.folder / PAUSE).unlink(missing_ok=True)
         finally:
             if process.poll() is None:
                 process.terminate()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from common.bitstream import decode_packet
@@ -17,7 +18,7 @@ from common.learning.checkpoint import CHECKPOINT, read_checkpoint, write_checkp
 from common.learning.detector import load_detector, resolve_device
 from common.learning.hooks import TrainerHooks
 from common.learning.node_trainer import NodeTrainer
-from common.learning.parallel import ERROR, PROGRESS, RESULT, STOP, ParallelPlan, read_plan
+from common.learning.parallel import ERROR, PAUSE, PROGRESS, RESULT, STOP, ParallelPlan, read_plan
 from common.learning.resident import ResidentStore
 from common.learning.settings import TrainingSettings
 from common.learning.trainer import set_momentum
@@ -29,6 +30,8 @@ from common.store import open_training_view
 __all__ = ["main"]
 
 PACKETS_AT_A_TIME = 64
+PAUSE_LOOK_S = 0.02
+"""Seconds between two looks whether a pause has ended."""
 
 
 def main() -> int:
@@ -111,7 +114,13 @@ def _hooks(plan: ParallelPlan, starter: int) -> TrainerHooks:
         alone = os.getppid() != starter or not Path(f"/proc/{plan.parent}").exists()
         return alone or (plan.folder / STOP).exists()
 
-    return TrainerHooks(on_step=on_step, should_stop=should_stop)
+    def give_way() -> None:
+        # The others wait for this process at the end of the step.
+        end = time.monotonic() + plan.settings.yield_s
+        while (plan.folder / PAUSE).exists() and not should_stop() and time.monotonic() < end:
+            time.sleep(PAUSE_LOOK_S)
+
+    return TrainerHooks(between_batches=give_way, on_step=on_step, should_stop=should_stop)
 
 
 if __name__ == "__main__":

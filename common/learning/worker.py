@@ -80,6 +80,11 @@ class _Conversation:
         self.look()
         return self.stopping
 
+    def daemon_is_busy(self) -> bool:
+        """Whether it has work that comes first."""
+        self.look()
+        return self._busy
+
     def look(self) -> None:
         """Take note of what has arrived, without waiting."""
         with contextlib.suppress(queue.Empty):
@@ -176,7 +181,8 @@ def _serve(trainer: NodeTrainer, talk: _Conversation, message: LearningMessage) 
         on_step=lambda step, steps, loss: talk.send(
             Progress(step, steps, loss if math.isfinite(loss) else None)
         ),
-        should_stop=lambda: talk.stopping,
+        should_stop=talk.told_to_stop,
+        busy=talk.daemon_is_busy,
     )
     outcome: Outcome | None = None
     try:

@@ -8,7 +8,7 @@ import pytest
 
 from common.learning.settings import TrainingSettings
 from common.learning.weights import read_weights
-from common.node.learning_messages import Failed, Position, Progress, Result, Stop, Train
+from common.node.learning_messages import Busy, Failed, Position, Progress, Result, Stop, Train
 from tests.trainer_processes import put, ranks_of
 
 SETTINGS = TrainingSettings(
@@ -91,5 +91,26 @@ def test_a_round_whose_processes_are_always_killed_is_reported_in_one_sentence(
     assert "3 times" in failed.reason
     assert "\n" not in failed.reason
     assert not ranks_of(process.child.pid), "nothing of it runs on"
-    # The trainer is ready for more.
-    put(filled_store, range(20, 24))
+
+
+@pytest.mark.slow
+def test_its_processes_are_nice_pause_while_uploads_wait_and_stop_with_a_checkpoint(
+    tmp_path, filled_store, trainer
+):
+    settings = SETTINGS.model_copy(update={"epochs": 10_000, "yield_s": 30.0, "nice": 12})
+    process = trainer()
+    process.start(tmp_path, settings)
+    process.tell(Train("round"))
+    process.hear(Progress)
+    assert min(os.getpriority(os.PRIO_PROCESS, pid) for pid in ranks_of(process.child.pid)) >= 12
+    process.tell(Busy(True))
+    time.sleep(2.0)
+    while not process.said.empty():
+        process.said.get()
+    time.sleep(2.0)
+    assert process.said.empty(), "it makes no progress"
+    process.tell(Busy(False))
+    process.hear(Progress)
+    process.tell(Stop())
+    assert process.code.get(timeout=60) == 0
+    assert (tmp_path / "work" / "checkpoint.safetensors").exists()
