@@ -153,7 +153,7 @@ def test_what_cannot_be_read_on_a_position_is_no_failed_round(capsys):
             raise StoreError("the disk does not answer")
 
     said = queue.Queue()
-    talk = SimpleNamespace(send=said.put, told_to_stop=lambda: False)
+    talk = SimpleNamespace(send=said.put, told_to_stop=lambda: False, daemon_is_busy=lambda: False)
     _serve(Unreadable(), talk, Position(5))
     assert said.empty()
     assert "the disk does not answer" in capsys.readouterr().err
