@@ -181,7 +181,8 @@ def _once(plan: ParallelPlan, hooks: TrainerHooks) -> int:
         "common.learning.parallel_worker",
         str(plan.folder / PLAN),
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": str(plan.settings.threads)}
+    # A folder named common where the node was started must not take the place of ours.
+    environment = os.environ | {"OMP_NUM_THREADS": str(plan.settings.threads), "PYTHONSAFEPATH": "1"}
     with (plan.folder / LOG).open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:

@@ -75,7 +75,11 @@ def test_a_plan_comes_back_as_it_was_written(tmp_path):
         read_plan(tmp_path / "plan.json")
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
+def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
+    # A folder of the same name where the node was started is none of ours.
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "__init__.py").write_text("raise RuntimeError('another one')")
+    monkeypatch.chdir(tmp_path)
     settings = SETTINGS.model_copy(update={"epochs": 1})
     files, start, seen = files_in(tmp_path / "packets", 8), start_weights(settings), []
     hooks = TrainerHooks(on_step=lambda *step: seen.append(step))
