@@ -268,6 +268,19 @@ class TestSpill:
             spill.drop([number - 5])
         assert len(spill) == 5
 
+    @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="needs /proc to find a file without a name")
+    def test_a_record_that_has_changed_on_disk_is_not_given_out(self, tmp_path):
+        def flip_a_bit(file):
+            data = os.pread(file, os.fstat(file).st_size, 0)
+            os.pwrite(file, b"y", data.index(b"xxx") + 700)
+
+        spill = Spill(0, 1 << 20, tmp_path)
+        assert spill.put(1, b"x" * 2000)
+        assert spill.put(2, b"z" * 2000)
+        damage(flip_a_bit)
+        spill._file.execute("PRAGMA shrink_memory")
+        assert spill.get([1, 2]) == [None, b"z" * 2000]
+
     def test_nothing_is_left_in_the_folder(self, tmp_path):
         spill = Spill(0, 64 * 4096, tmp_path)
         spill.put(1, b"x" * 100)

@@ -8,6 +8,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from safetensors import safe_open
 
@@ -196,6 +197,18 @@ def test_a_trainer_is_nice_and_makes_way_while_uploads_wait(tmp_path, filled_sto
     assert isinstance(process.hear(Result, Failed), Result)
     process.tell(Stop())
     assert process.code.get(timeout=20) == 0
+
+
+def test_a_training_pauses_as_long_as_uploads_wait_and_goes_on_at_once(tmp_path, filled_store, trainer):
+    process = trainer()
+    process.start(tmp_path, SETTINGS.model_copy(update={"yield_s": 60.0, "epochs": 2}))
+    process.tell(Busy(True))
+    process.tell(Train("test"))
+    process.hear(Progress)
+    with pytest.raises(queue.Empty):
+        process.said.get(timeout=3)
+    process.tell(Busy(False))
+    assert isinstance(process.hear(Result, Failed, seconds=50), Result)
 
 
 def test_a_check_tells_the_agreement_and_brings_back_only_what_is_better(tmp_path, filled_store, trainer):

@@ -184,12 +184,14 @@ def test_a_training_that_frames_join_still_ends_at_its_last_learning_rate_and_wi
         step(trainer)
 
     monkeypatch.setattr(ResidentTrainer, "optimizer_step", watched)
-    arrivals = [scene_packet(100 + i) for i in range(16)]
-    hooks = TrainerHooks(between_batches=lambda: arrivals and store.add([arrivals.pop()]))
+    arrivals = [scene_packet(100 + i) for i in range(48)]
+    hooks = TrainerHooks(between_batches=lambda: (store.add(arrivals), arrivals.clear()))
     result = train(store, settings, start_weights(settings), tmp_path, hooks)
-    assert (result.steps, result.epochs < 8) == (16, True)
-    assert all(a >= b for a, b in pairwise(rates))
-    assert rates[-1] < 0.5, "of the first; by epochs alone it would still be above"
+    # An epoch of 2 steps, one of 8, and 6 of the next.
+    assert (result.steps, result.epochs) == (16, 3)
+    last = settings.final_learning_rate
+    expected = [(1 - done / 16) * (1 - last) + last for done in [0] * 2 + [2] * 8 + [10] * 6]
+    assert rates == pytest.approx(expected)
     assert (mosaics[0], mosaics[-1]) == (True, False)
 
 
