@@ -56,3 +56,10 @@ def test_the_protected_are_a_uniform_sample_of_all_that_ever_came():
 def test_nothing_but_protected_frames_still_makes_room():
     assert len(made(10, protected_share=1.0).least(4)) == 4
     assert made(3).least(9) == [0, 1, 2]
+
+
+def test_a_frame_whose_labels_were_corrected_counts_as_never_trained_on():
+    useful = made(3)
+    useful.learned({0: 0.5, 1: 0.7})
+    useful.arrived(0, (1,))
+    assert (useful.loss(0), useful.loss(1)) == (None, 0.7)
