@@ -15,7 +15,8 @@ from common.node.learning_messages import Busy, Failed, LearningMessage, Start, 
 from common.node.logs import about
 from common.node.mailbox import Mailbox
 from common.node.settings import ChildSettings
-from common.node.training_rounds import Adopt, StartTrainer, Tell, TrainingInstruction, TrainingRounds
+from common.node.training_instructions import Adopt, StartTrainer, Tell, TrainingInstruction
+from common.node.training_rounds import TrainingRounds
 from common.wire.backoff import Backoff
 
 __all__ = ["TrainerLink"]

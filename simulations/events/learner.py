@@ -8,15 +8,8 @@ from itertools import islice
 from typing import Any
 
 from common.node.learning_messages import Judge, Ready, Result, Train
-from common.node.training_rounds import (
-    Adopt,
-    Received,
-    RoundRules,
-    StartTrainer,
-    Tell,
-    TrainingInstruction,
-    TrainingRounds,
-)
+from common.node.training_instructions import Adopt, StartTrainer, Tell, TrainingInstruction
+from common.node.training_rounds import Received, RoundRules, TrainingRounds
 from simulations.events.engine import Engine
 
 __all__ = ["Learner"]

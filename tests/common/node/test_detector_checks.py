@@ -15,7 +15,8 @@ from common.node.learning_messages import (
     from_map,
     to_map,
 )
-from common.node.training_rounds import Adopt, Received, RoundRules, StartTrainer, Tell, TrainingRounds
+from common.node.training_instructions import Adopt, StartTrainer, Tell
+from common.node.training_rounds import Received, RoundRules, TrainingRounds
 
 
 def rounds(*, wait=None, check=None, drop=0.2, previous=None, detector="now", **state):

@@ -11,7 +11,8 @@ from common.node.learning_messages import (
     Stop,
     Train,
 )
-from common.node.training_rounds import Adopt, Received, RoundRules, StartTrainer, Tell, TrainingRounds
+from common.node.training_instructions import Adopt, StartTrainer, Tell
+from common.node.training_rounds import Received, RoundRules, TrainingRounds
 
 TESTS = str(Path(__file__).parents[2])
 
