@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from common import __version__
-from common.errors import ResidualInrError, UsageError
+from common.errors import ResidualInrError, UsageError, reason
 
 __all__ = [
     "Command",
@@ -76,6 +76,9 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
         # The reader of stdout has gone, as in `... | head`; keep the interpreter's exit quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(parser.prog, f"{place}{reason(error)}", 1, arguments)
     except Exception as error:  # the last line of defence: never a traceback at a user
         sentence = f"unexpected {type(error).__name__}: {error}; run with --debug for the traceback"
         return _fail(parser.prog, sentence, 1, arguments)

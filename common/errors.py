@@ -53,7 +53,13 @@ __all__ = [
     "UnknownMessageError",
     "UsageError",
     "WireError",
+    "reason",
 ]
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in the system's own words where it has some: no number, and no path twice."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 class ResidualInrError(Exception):

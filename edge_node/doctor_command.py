@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import add_json, print_json
+from common.errors import reason
 
 __all__ = ["Check", "add_parser", "examine"]
 
@@ -259,5 +260,6 @@ def _reach(address: str) -> Check:
                 "fog", True, f"{address} accepts connections (its key is checked by edge-node run)", address
             )
     except (OSError, ValueError) as error:
-        detail = f"cannot connect to {address}: {error}; check fog.address, that the fog runs, and firewalls"
+        why = reason(error)
+        detail = f"cannot connect to {address}: {why}; check fog.address, that the fog runs, and firewalls"
         return Check("fog", False, detail, address)

@@ -27,6 +27,10 @@ RECEIVE_AT_ONCE = 64
 REFUSED_STATUS = 400
 """Status of ZAP (RFC 27) in the handshake of a key that is not on the fog's allow list."""
 
+LIKELY_WRONG, LIKELY_CHANGED = 2, 8
+"""Handshakes broken off, one after the other, after which the fog's key is likely not the one that is
+configured: where it was never accepted, and where it was."""
+
 EVENTS = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -74,6 +78,8 @@ class FogLink:
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._reached = False
+        self._broken_off = 0
+        self._key_is_right = False
         self._log_limit = LogLimit(lines=1, seconds=3600.0)
 
     @property
@@ -162,6 +168,7 @@ class FogLink:
             if self.phase is Phase.GREETING:
                 self._connection.welcomed(message.heartbeat_seconds, time.monotonic())
                 self.problem = ""
+                self._broken_off, self._key_is_right = 0, True
                 _log.info("connected to the fog at %s", self._fog.address)
                 self.session.welcomed(message)
             return
@@ -258,15 +265,23 @@ class FogLink:
                     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
                     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
                 ):
-                    self._complain(
-                        f"the fog at {address} broke off the handshake; check that fog.public_key in the "
-                        "configuration, or its entry of fogs, is that fog's public.key"
-                    )
+                    self._broken_off += 1
+                    self._complain(self._handshake_problem())
                     self._fail()
                 case zmq.EVENT_CONNECT_RETRIED if not self._reached:
                     self._complain(f"no fog answers at {address}; it is tried again")
                 case _:
                     pass
+
+    def _handshake_problem(self) -> str:
+        """A connection that is cut looks like a wrong key: only one after the other make that likely."""
+        sentence = f"the fog at {self._fog.address} broke off the handshake"
+        if self._broken_off < (LIKELY_CHANGED if self._key_is_right else LIKELY_WRONG):
+            return f"{sentence}; it is tried again"
+        return (
+            f"{sentence} again and again; check that fog.public_key in the configuration, or its entry of "
+            "fogs, is that fog's public.key"
+        )
 
     def _complain(self, sentence: str) -> None:
         """Log a problem once, not at each attempt."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
+from common.errors import ConfigError, reason
 from common.node.settings import resolve
 from common.ownership import FogShare, owner
 from common.store.records import RecordKind
@@ -109,5 +109,7 @@ def _key(fog: FogAddress, base: Path, name: str) -> str:
     except OSError as error:
         raise ConfigError(
             f"{name}.public_key is {text!r}, which is no key of 40 characters and no readable file "
-            f"({error}); copy the fog's public.key to this machine and name it there"
+            f"({path}: {reason(error)}); copy the fog's public.key to this machine and name it there"
         ) from error
+    except ConfigError as error:
+        raise ConfigError(f"{name}.public_key names {path}, but {error}") from error

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from common.errors import BoxError, MessageError
+from common.errors import BoxError, MessageError, reason
 from common.node.child import Child
 from common.node.labelling_messages import Look, NotSeen, Seen, StartLabelling, from_map, to_map
 from common.wire.backoff import Backoff
@@ -166,7 +166,7 @@ class Labeller:
                         on_exit=heard.put,
                     )
                 except OSError as error:
-                    raise MessageError(f"cannot be started: {error}") from error
+                    raise MessageError(f"cannot be started: {reason(error)}") from error
                 # What an earlier process still says reaches nobody.
                 self._heard = heard
                 _log.info("labelling process started, pid %d", self._child.pid)

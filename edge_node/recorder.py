@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.datasets import open_source
-from common.errors import DatasetError, ImageError, ResidualInrError, StoreFullError, WireError
+from common.errors import DatasetError, ImageError, ResidualInrError, StoreFullError, WireError, reason
 from common.frame import Frame, FrameIdentity, in_validation_block
 from common.images import ImageLimits, decode_image, encode_jpeg, image_header
 from common.node.settings import resolve
@@ -136,7 +136,8 @@ class Recorder:
         try:
             self._record(source)
         except (ResidualInrError, OSError) as error:
-            self._problem(f"recording of {source.path} ended: {error}")
+            where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+            self._problem(f"recording of {source.path} ended: {reason(error)}{where}")
         except Exception as error:  # a broken source must not end the node
             self._problem(f"recording of {source.path} ended by {type(error).__name__}: {error}")
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.errors import UsageError
+from common.errors import UsageError, reason
 
 __all__ = ["MARKER", "work_folder"]
 
@@ -36,7 +36,9 @@ def work_folder(out: Path) -> Iterator[Path]:
             )
         lock = marker.open("a")
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot use the folder {out}: {error}; give another one by --out") from error
+        raise UsageError(
+            f"cannot use the folder {out}: {reason(error)}; give another one by --out"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

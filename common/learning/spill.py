@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from common.errors import LearningError
+from common.errors import LearningError, reason
 
 __all__ = ["Spill"]
 
@@ -148,6 +148,6 @@ def _open(folder: Path, disk_bytes: int) -> sqlite3.Connection:
         path.unlink()
     except (OSError, sqlite3.Error) as error:
         raise LearningError(
-            f"frames cannot be laid aside in {path}: {error}; make room there or set disk_bytes to 0"
+            f"frames cannot be laid aside in {path}: {reason(error)}; make room there or set disk_bytes to 0"
         ) from error
     return connection

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from common.errors import LearningError
+from common.errors import LearningError, reason
 
 __all__ = [
     "CLASSIFIERS",
@@ -177,7 +177,7 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor] | None = None)
             )
         data = path.read_bytes()
     except OSError as error:
-        raise LearningError(f"cannot read the weights {path}: {error}") from error
+        raise LearningError(f"cannot read the weights {path}: {reason(error)}") from error
     return decode_weights(data, expected)
 
 
@@ -200,7 +200,7 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise LearningError(f"cannot write {path}: {error}") from error
+        raise LearningError(f"cannot write {path}: {reason(error)}") from error
 
 
 def _header(data: bytes) -> dict[str, Any]:

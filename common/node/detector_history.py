@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreError
+from common.errors import StoreError, reason
 from common.frame import content_digest
 
 __all__ = ["IN_USE", "Decision", "DetectorHistory", "write_durably"]
@@ -177,7 +177,7 @@ class DetectorHistory:
             return [Decision(**entry) for entry in entries]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"cannot read {self._path}: {error}; move it away to start a new history"
+                f"cannot read {self._path}: {reason(error)}; move it away to start a new history"
             ) from error
 
 

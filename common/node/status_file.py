@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreError
+from common.errors import StoreError, reason
 
 __all__ = ["STATUS_NAME", "process_lives", "process_start", "read_status", "write_status"]
 
@@ -48,7 +48,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise StoreError(f"there is no {path}: the node has not run with this configuration yet") from error
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read the status {path}: {error}") from error
+        raise StoreError(f"cannot read the status {path}: {reason(error)}") from error
     if not isinstance(value, dict) or not isinstance(value.get("pid"), int):
         raise StoreError(f"{path} is no status of a node; remove it and start the node again")
     value.pop("alive", None)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common.errors import MessageError
+from common.errors import MessageError, reason
 from common.node.child import Child
 from common.node.detector_history import Decision, DetectorHistory
 from common.node.jobs import Call, Jobs
@@ -133,7 +133,7 @@ class TrainerLink:
             )
         except OSError as error:
             self._child = None
-            self._lost(f"it cannot be started: {error}")
+            self._lost(f"it cannot be started: {reason(error)}")
             return
         self._child = child
         _log.info("trainer started, pid %d", child.pid, extra=self._job)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import StoreCorruptError, StoreError
+from common.errors import StoreCorruptError, StoreError, reason
 from common.frame import content_digest
 from common.store.blobs import BlobFolder, durable_folder, sync_folder
 from common.store.database import (
@@ -221,7 +221,7 @@ def _manifest(backup: Path) -> BackupSummary:
     except FileNotFoundError as error:
         raise StoreError(f"{backup} holds no whole backup, for lack of {MANIFEST_NAME}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read: {error}; restore another backup") from error
+        raise StoreError(f"{path} cannot be read: {reason(error)}; restore another backup") from error
 
 
 def _checked(database: Path, blobs: BlobFolder, progress: Progress = lambda files: files) -> BackupSummary:
@@ -343,7 +343,7 @@ def store_errors(folder: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise StoreCorruptError(damaged_sentence(folder, UNREADABLE_SCHEMA)) from error
     except OSError as error:
-        raise StoreError(f"{folder} cannot be used: {error}") from error
+        raise StoreError(f"{folder} cannot be used: {reason(error)}") from error
 
 
 def connect(path: Path, mode: str = "rwc") -> sqlite3.Connection:

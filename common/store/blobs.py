@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import StoreCorruptError, StoreError, StoreFullError
+from common.errors import StoreCorruptError, StoreError, StoreFullError, reason
 
 __all__ = ["BlobFolder", "durable_folder", "sync_folder"]
 
@@ -206,4 +206,4 @@ def sync_folder(folder: Path) -> None:
 def _typed(error: OSError, folder: Path) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFullError(f"no space left for {folder}; make room on its disk")
-    return StoreError(f"{folder} cannot be used: {error}")
+    return StoreError(f"{folder} cannot be used: {reason(error)}")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from common.errors import StoreCorruptError, StoreError, StoreFullError
+from common.errors import StoreCorruptError, StoreError, StoreFullError, reason
 from common.store.blobs import durable_folder
 from common.store.high_water import HighWater, HighWaterFile
 from common.store.schema import APPLICATION_IDS, SCHEMAS, Role
@@ -220,7 +220,7 @@ class Database:
         except UnicodeDecodeError as error:
             raise StoreCorruptError(damaged_sentence(self.folder, UNREADABLE_SCHEMA)) from error
         except OSError as error:
-            raise StoreError(f"store {self.folder} cannot be used: {error}") from error
+            raise StoreError(f"store {self.folder} cannot be used: {reason(error)}") from error
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -17,12 +17,15 @@ import yaml
 from pydantic import Field
 
 from common.config import Settings, parse_settings
-from common.errors import ConfigError
+from common.errors import ConfigError, reason
 from common.wire.keys import KEY_PATTERN, check_public_key, others_can_write
 from common.wire.messages import ANY_DEVICE
-from common.wire.schedule import Windows
+from common.wire.schedule import Windows, parse_window
 
 __all__ = ["AllowList", "Device"]
+
+MOST_BYTES_PER_S = 1e12
+"""A bandwidth that no link has, bytes a second."""
 
 HEADER = """\
 # Devices that this fog knows, by public key. A key that is not here is not let in.
@@ -67,7 +70,7 @@ class _Entry(Settings):
     may_upload: bool = False
     may_subscribe: tuple[str, ...] = Field(default=(), max_length=10_000)
     name: str = Field(default="", max_length=200)
-    downlink_bytes_per_s: float | None = Field(default=None, gt=0, le=1e12)
+    downlink_bytes_per_s: float | None = Field(default=None, gt=0, le=MOST_BYTES_PER_S)
     download_windows: Windows | None = None
 
     @pydantic.field_validator("key")
@@ -146,8 +149,14 @@ class AllowList:
         for key in device.may_subscribe:
             if key != ANY_DEVICE:
                 check_public_key(key)
-        # What the fog would refuse to read must not get into its file.
-        _parse(HEADER + _block(device, "  "), "the entry")
+        rate = device.downlink_bytes_per_s
+        if rate is not None and not 0 < rate <= MOST_BYTES_PER_S:
+            raise ConfigError(f"a device cannot be sent {rate} bytes a second; give a number above 0")
+        for text in device.download_windows or ():
+            try:
+                parse_window(text)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(self.path.parent):
             text = self._read() if self.path.exists() else ""
@@ -165,7 +174,7 @@ class AllowList:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise ConfigError(f"cannot read the allow-list {self.path}: {error}") from error
+            raise ConfigError(f"cannot read the allow-list {self.path}: {reason(error)}") from error
         return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
     def _read(self) -> str:
@@ -181,7 +190,7 @@ class AllowList:
                 )
             return self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the allow-list {self.path}: {error}") from error
+            raise ConfigError(f"cannot read the allow-list {self.path}: {reason(error)}") from error
 
 
 def _parse(text: str, name: str) -> dict[str, Device]:
@@ -276,4 +285,4 @@ def _replace(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ConfigError(f"cannot write the allow-list {path}: {error}") from error
+        raise ConfigError(f"cannot write the allow-list {path}: {reason(error)}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import zmq
 
-from common.errors import ConfigError
+from common.errors import ConfigError, reason
 
 __all__ = [
     "KEY_PATTERN",
@@ -89,7 +89,7 @@ def generate(folder: str | Path) -> KeyPair:
         _write_new(folder / SECRET_NAME, secret, 0o600)
         _write_new(folder / PUBLIC_NAME, public, 0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write keys into {folder}: {error}") from error
+        raise ConfigError(f"cannot write keys into {folder}: {reason(error)}; name another folder") from error
     return KeyPair(public, secret)
 
 
@@ -108,9 +108,15 @@ def load(folder: str | Path) -> KeyPair:
         secret = path.read_text(encoding="ascii").strip()
         public = (folder / PUBLIC_NAME).read_text(encoding="ascii").strip()
     except FileNotFoundError as error:
-        raise ConfigError(f"there are no keys in {folder}; make them with the command keygen") from error
+        raise ConfigError(
+            f"{error.filename} is not there; make keys with fog-node keygen or edge-node keygen, each on its "
+            f"own machine, or name the folder that holds them"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the keys in {folder}: {error}") from error
+        raise ConfigError(
+            f"cannot read the keys in {folder}: {reason(error)}; name the folder made by keygen, and run the "
+            "node as its owner"
+        ) from error
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"others can read the secret key {path}; run 'chmod 600 {path}'")
     if replaceable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from common.errors import ConfigError, WireError
+from common.errors import ConfigError, WireError, reason
 from common.wire.allow_list import AllowList
 from common.wire.keys import KeyPair, check_public_key
 from common.wire.settings import WireSettings
@@ -38,6 +39,16 @@ PARTS_AT_ONCE = 10_000
 
 KEEPALIVE_SECONDS = 60
 """Idle time before TCP probes: a fog drops peers that lost power while nothing was sent."""
+
+NOT_HERE = "this machine has no such address; name one of its own, or 0.0.0.0 for all"
+
+BIND_HINTS = {
+    errno.EADDRINUSE: "another program uses the port; stop that one or name another port",
+    errno.EADDRNOTAVAIL: NOT_HERE,
+    errno.ENODEV: NOT_HERE,
+    errno.EACCES: "ports below 1024 need the rights of root; name a greater one",
+}
+"""What to do about an address that cannot be bound."""
 
 S = TypeVar("S", bound="zmq.Socket[Any]")
 
@@ -177,10 +188,9 @@ def fog_socket(
             socket.get_monitor_socket(events)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        socket.close(0)
-        raise ConfigError(
-            f"cannot listen on {endpoint}: {error}; is another program using the port?"
-        ) from error
+        _close(socket, events)
+        hint = BIND_HINTS.get(error.errno or 0, "name another address")
+        raise ConfigError(f"cannot listen on {endpoint}: {zmq.strerror(error.errno or 0)}; {hint}") from error
     return socket
 
 
@@ -223,14 +233,25 @@ def edge_socket(
             socket.get_monitor_socket(events)
         socket.connect(endpoint)
     except zmq.ZMQError as error:
-        socket.close(0)
-        raise ConfigError(f"cannot connect to {endpoint}: {error}; expected tcp://HOST:PORT") from error
+        _close(socket, events)
+        raise ConfigError(
+            f"cannot connect to {endpoint}: {reason(error)}; expected tcp://HOST:PORT"
+        ) from error
     return socket
 
 
 def port_of(socket: zmq.Socket[Any]) -> int:
     """TCP port that a bound socket listens on."""
     return int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rsplit(":", 1)[1])
+
+
+def _close(socket: zmq.Socket[Any], events: int) -> None:
+    """Close a socket and its monitor, for which the end of its context would wait for ever."""
+    if events:
+        monitor = socket.get_monitor_socket(events)
+        socket.disable_monitor()
+        monitor.close(0)
+    socket.close(0)
 
 
 def _bound(socket: zmq.Socket[Any], keys: KeyPair, settings: WireSettings) -> None:

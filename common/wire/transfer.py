@@ -6,7 +6,7 @@ import errno
 import hashlib
 from pathlib import Path
 
-from common.errors import MessageError, StoreError, StoreFullError
+from common.errors import MessageError, StoreError, StoreFullError, reason
 from common.wire.messages import Chunk, Fetch
 
 __all__ = ["BlobReceiver"]
@@ -119,4 +119,4 @@ class BlobReceiver:
     def _typed(self, error: OSError) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return StoreFullError(f"no space left for {self.path}; make room on its disk")
-        return StoreError(f"{self.path} cannot be used: {error}")
+        return StoreError(f"{self.path} cannot be used: {reason(error)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
+from common.errors import ConfigError, reason
 
 __all__ = ["Replay", "Replayed", "read_replay"]
 
@@ -134,7 +134,7 @@ def _store_rows(path: Path) -> Iterator[tuple[str, Replayed]]:
         finally:
             connection.close()
     except (sqlite3.Error, ValueError, TypeError) as error:
-        raise ConfigError(f"cannot read the fog's store {path} for a replay: {error}") from error
+        raise ConfigError(f"cannot read the fog's store {path} for a replay: {reason(error)}") from error
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Replayed]]:

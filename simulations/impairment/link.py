@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from common.errors import ConfigError
+from common.errors import ConfigError, reason
 from simulations.impairment.bucket import Bucket
 from simulations.impairment.flow import Flow, Way
 from simulations.impairment.settings import (
@@ -156,8 +156,8 @@ class Link:
         except OSError as error:
             listener.close()
             raise ConfigError(
-                f"the link {settings.name!r} cannot listen on {settings.listen}:{settings.port}: {error}; "
-                "choose another port, or 0 for any"
+                f"the link {settings.name!r} cannot listen on {settings.listen}:{settings.port}: "
+                f"{reason(error)}; choose another port, or 0 for any"
             ) from error
         return listener
 

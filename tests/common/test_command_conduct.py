@@ -58,6 +58,14 @@ def test_unexpected_error_shows_no_traceback(run):
     assert err == "tool: unexpected ZeroDivisionError: a b; run with --debug for the traceback\n"
 
 
+def test_what_the_system_refuses_is_told_in_its_words_with_the_path(run):
+    assert run(raising(PermissionError(13, "Permission denied", "/x/y")), "do") == (
+        1,
+        "",
+        "tool: /x/y: Permission denied\n",
+    )
+
+
 def test_debug_shows_the_traceback(run):
     code, _, err = run(raising(DatasetError("no frames")), "do", "--debug")
     assert code == 1
