@@ -176,7 +176,7 @@ class EdgeNode:
         )
         if not session.part.own:
             return link
-        metrics = self.learner.trained
+        metrics, outbox = self.learner.trained, self._store.outbox_state()
         return Report(
             decode_frames_per_second=_positive(metrics.get("decode_frames_per_second")),
             training_seconds=_positive(metrics.get("seconds")),
@@ -184,7 +184,9 @@ class EdgeNode:
             uplink_bytes_per_second=self._up.bytes_per_second(),
             downlink_bytes_per_second=link.downlink_bytes_per_second,
             latency_seconds=link.latency_seconds,
-            frames_recorded=self._store.outbox_state().recorded,
+            frames_recorded=outbox.recorded,
+            frames_expired=outbox.expired,
+            frames_refused=outbox.refused,
             map50=_share(metrics.get("map50")),
             map50_95=_share(metrics.get("map50_95")),
             position=link.position,

@@ -102,6 +102,10 @@ def _peers(families: Families, status: Mapping[str, Any]) -> None:
         text = "Bytes a second that this edge is sent at most; absent without a bound."
         limit = peer.get("downlink_limit_bytes_per_s")
         families.gauge("peer_downlink_limit_bytes_per_second", text, limit, **labels)
+        text = "Frames that this edge recorded and dropped after their time to live, as it reports."
+        families.gauge("peer_frames_expired", text, peer.get("frames_expired"), **labels)
+        text = "Frames that this edge recorded and a fog refused for good, as it reports."
+        families.gauge("peer_frames_refused", text, peer.get("frames_refused"), **labels)
         text = "Bytes a second measured towards this edge."
         families.gauge("peer_downlink_bytes_per_second", text, peer.get("downlink_bytes_per_s"), **labels)
 

@@ -77,6 +77,9 @@ class Session:
             "credit_records": credit[0],
             "credit_bytes": credit[1],
             "software": self.software,
+            # What its numbers lack in the log, by its own count.
+            "frames_expired": None if self.report is None else self.report.frames_expired,
+            "frames_refused": None if self.report is None else self.report.frames_refused,
         }
 
 

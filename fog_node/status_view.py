@@ -125,6 +125,7 @@ def _devices(status: Mapping[str, Any]) -> Section:
                 count(peer.get("records_in_flight")),
                 count(peer.get("credit_records")),
                 _bound(peer),
+                counts({what: peer.get(f"frames_{what}") or 0 for what in ("expired", "refused")}),
             )
         )
     columns = (
@@ -139,6 +140,7 @@ def _devices(status: Mapping[str, Any]) -> Section:
         "in flight",
         "credits",
         "bound",
+        "left out",
     )
     return Section("devices", columns=columns, rows=rows)
 

@@ -8,6 +8,7 @@ the socket's monitor and messages tell.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket as tcp
 import struct
@@ -21,6 +22,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 __all__ = ["Connection", "Connections"]
+
+_log = logging.getLogger(__name__)
 
 CURVE_BYTES = 33
 """Bytes that CURVE adds to a frame: command name, nonce, authenticator, flags (RFC 26)."""
@@ -75,6 +78,12 @@ class Connections:
     """Events that the socket's monitor must tell."""
 
     def __init__(self, socket: zmq.Socket[Any], unread_bytes: int, unsent_bytes: int) -> None:
+        if not _tells():
+            _log.warning(
+                "this system does not tell what a connection has received and taken: unread_bytes and "
+                "unsent_bytes bound nothing here, and a listed peer that never ends its message can fill the "
+                "memory; run fogs on Linux"
+            )
         self._socket = socket
         self._unsent_bytes = unsent_bytes
         self._routes: dict[bytes, Connection] = {}
@@ -196,6 +205,11 @@ class Connections:
             return
 
 
+def _tells() -> bool:
+    """Whether the system counts a connection's bytes as Linux does; others have other structures, or none."""
+    return sys.platform.startswith("linux")
+
+
 def _on_the_wire(size: int) -> int:
     body = size + CURVE_BYTES
     return body + (2 if body <= SHORT_FRAME_BYTES else 9)
@@ -223,7 +237,7 @@ def _received(descriptor: int) -> int | None:
 
 def _counted(descriptor: int, offset: int) -> int | None:
     """A 64-bit count of ``TCP_INFO``; None if the connection has gone or the kernel does not tell."""
-    if not sys.platform.startswith("linux"):
+    if not _tells():
         return None
     try:
         handle = tcp.socket(tcp.AF_INET, tcp.SOCK_STREAM, fileno=descriptor)

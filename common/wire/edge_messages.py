@@ -209,6 +209,8 @@ class Report:
         frames_recorded: Recorded so far.
         map50, map50_95: Of the detector in use, 0..1.
         position: Position that the trainer has learned from.
+        frames_expired: Recorded, and dropped because they had waited longer than their time to live.
+        frames_refused: Recorded, and refused by a fog for good.
     """
 
     decode_frames_per_second: Rate | None = None
@@ -222,6 +224,8 @@ class Report:
     position: Position | None = None
     training_frames_per_second: Rate | None = None
     latency_seconds: Rate | None = None
+    frames_expired: U64 | None = None
+    frames_refused: U64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,7 +389,7 @@ def test_a_busy_port_is_one_sentence(deployment, tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
-    assert "is another program using the port?" in run.stderr
+    assert "another program uses the port" in run.stderr
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_frames_that_outlived_their_time_are_dropped_and_counted(deployment, tmp
     edge.terminate()
     write_frames(tmp_path / "a", photo, [*names, "005"])
     edge.settings["sources"][0]["ttl_s"] = 60.0
-    edge.start(fog={"address": address})
+    edge.start(fog={"address": address}, report_s=1.0)
     status = edge.wait_for(lambda s: s["outbox"]["acknowledged"] == 1, "the new frame")
     assert status["outbox"] | {"waiting_bytes": 0, "last_refusal": ""} == status["outbox"] | {
         "recorded": 6,
@@ -60,6 +60,8 @@ def test_frames_that_outlived_their_time_are_dropped_and_counted(deployment, tmp
         "last_refusal": "",
     }
     deployment.fog.wait_for(lambda s: s["log_position"] == 1, "its record")
+    told = "how many of the device's frames expired"
+    deployment.fog.wait_for(lambda s: s["peers"][edge.keys.public]["frames_expired"] == 5, told)
     assert deployment.fog.terminate() == 0
     assert [key[2] for key in log_of(deployment.fog)] == [5], "numbers are never used again"
 

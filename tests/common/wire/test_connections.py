@@ -261,3 +261,18 @@ def test_a_connection_that_has_ended_is_forgotten(setting):
         time.sleep(0.02)
     assert setting.connections.at(connection.route) is None
     assert setting.connections.takes(connection.route, [b"late"])
+
+
+def test_where_the_system_does_not_count_bytes_that_is_said_and_nobody_is_cut(setting, monkeypatch, caplog):
+    edge = setting.edge()
+    edge.send_multipart([b"one", bytes(1000)])
+    setting.take()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with setting.context.socket(zmq.ROUTER) as other:
+        Connections(other, 1, 1).close()
+    assert "unread_bytes and unsent_bytes bound nothing here" in caplog.text
+    edge.send_multipart([b"two", bytes(1000)])
+    connection, parts = setting.take()
+    assert parts[0] == b"two"
+    assert connection is not None
+    assert setting.connections.overfull() == []
