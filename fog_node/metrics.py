@@ -55,6 +55,12 @@ def _frames(families: Families, status: Mapping[str, Any]) -> None:
         families.gauge("last_backup_timestamp_seconds", text, status["last_backup"]["time"])
         text = "Newest position of the log in that backup."
         families.gauge("last_backup_position", text, status["last_backup"]["position"])
+    scrub = status["scrub"]
+    families.counter("scrub_bytes", "Payload bytes of the log read again to find damage.", scrub["bytes"])
+    families.counter("scrub_damaged", "Items that were found damaged by that.", scrub["damaged"])
+    if scrub["last_pass_time"] is not None:
+        text = "When the whole log was last read again, seconds since 1970."
+        families.gauge("scrub_last_pass_timestamp_seconds", text, scrub["last_pass_time"])
     families.gauge("log_packets", "Packets in the log, of earlier runs too.", encoded["packets"])
     families.gauge("log_tombstones", "Tombstones in the log, of earlier runs too.", encoded["tombstones"])
 

@@ -36,6 +36,7 @@ from fog_node.log_count import LogCount
 from fog_node.log_reader import LogReader
 from fog_node.log_records import Figures, record_of
 from fog_node.planning import Planner
+from fog_node.scrub import Scrub
 from fog_node.settings import FogSettings
 from fog_node.state import FogState
 
@@ -84,6 +85,9 @@ class FogNode:
             every_s=settings.storage.retention.check_s,
             # Labels of packets that stay may have moved to the log's end.
             on_dropped=lambda: self._reads.run(lambda: store.last_position, self._grew, lambda _: None),
+        )
+        self._scrub = Scrub(
+            store, self._reads, settings.storage.scrub, lambda: self._grew(store.last_position)
         )
         self.last_position = store.last_position
         self._log_id = store.log_id
@@ -183,6 +187,7 @@ class FogNode:
         self._learner.busy(not self.state.idle)
         self._learner.tick(now)
         self._upkeep.tick(now)
+        self._scrub.tick(now)
 
     def check_rights(self) -> None:
         """Look at the allow list again; sessions of removed keys end."""
@@ -266,6 +271,7 @@ class FogNode:
             "counters": self.counters.status(),
             "children": child_figures([*self.encoders, *self.trainers]),
             **self._upkeep.status(),
+            "scrub": self._scrub.status(),
         }
 
     def _peer(self, key: str) -> dict[str, Any]:

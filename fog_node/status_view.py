@@ -52,9 +52,20 @@ def _log(status: Mapping[str, Any]) -> Section:
             ("encoded", f"{count(encoded['packets'])} packets, {count(encoded['tombstones'])} tombstones"),
             ("waiting", pending),
             *store_facts(status),
+            ("read again", _scrubbed(status)),
             ("last backup", _backup(status)),
         ),
     )
+
+
+def _scrubbed(status: Mapping[str, Any]) -> str:
+    scrub = status["scrub"]
+    if scrub["bytes_per_s"] is None:
+        return "-"
+    last = scrub["last_pass_time"]
+    whole = "" if last is None else f"; the whole log {duration(status['time'] - last)} ago"
+    found = f"; {count(scrub['damaged'])} damaged" if scrub["damaged"] else ""
+    return f"to find damage, up to position {count(scrub['position'])}{whole}{found}"
 
 
 def _backup(status: Mapping[str, Any]) -> str:

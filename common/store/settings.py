@@ -8,7 +8,7 @@ from pydantic import Field
 
 from common.config import Settings
 
-__all__ = ["EdgeStoreSettings", "FogStoreSettings", "RetentionSettings", "StoreSettings"]
+__all__ = ["EdgeStoreSettings", "FogStoreSettings", "RetentionSettings", "ScrubSettings", "StoreSettings"]
 
 MEBIBYTE = 1 << 20
 GIBIBYTE = 1 << 30
@@ -89,6 +89,24 @@ class StoreSettings(Settings):
     )
 
 
+class ScrubSettings(Settings):
+    """Reading the log again to find damage before a reader needs it."""
+
+    bytes_per_s: float | None = Field(
+        default=100_000.0,
+        gt=0,
+        le=1e12,
+        description="Payload bytes read again a second; 9 GB take a day, and a disk hardly notices; "
+        "null: a record is checked only when it is asked for.",
+    )
+    every_s: float = Field(
+        default=86_400.0,
+        ge=0,
+        le=31_536_000,
+        description="Least seconds from the beginning of a pass to that of the next.",
+    )
+
+
 class FogStoreSettings(StoreSettings):
     """The fog's uploads and log."""
 
@@ -96,6 +114,9 @@ class FogStoreSettings(StoreSettings):
         default=False,
         description="Keep the images of training frames after encoding; validation frames and frames "
         "that could not be encoded always stay.",
+    )
+    scrub: ScrubSettings = Field(
+        default=ScrubSettings(), description="How the log is read again, to find damage."
     )
 
 
