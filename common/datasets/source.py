@@ -208,8 +208,10 @@ class StillSource(FrameSource):
         if self._orphans:
             self.skipped["labels without an image"] = self._orphans
         for index, entry in enumerate(self._entries):
+            # A path keeps its text once that was asked for, and the entries stay as long as the source.
+            path = Path(entry.path)
             try:
-                data, width, height = self._read(entry.path)
+                data, width, height = self._read(path)
                 boxes = entry.labels(width, height)
             except (ImageError, DatasetError, BoxError) as error:
                 if not self.options.skip_unreadable:
@@ -221,12 +223,12 @@ class StillSource(FrameSource):
                 continue
             self.place = index
             yield Frame(
-                name=entry.name or entry.path.stem,
+                name=entry.name or path.stem,
                 image=data,
                 width=width,
                 height=height,
                 labelled=boxes is not None,
-                boxes=self._boxes(boxes or (), width, height, str(entry.path)),
+                boxes=self._boxes(boxes or (), width, height, str(path)),
                 validation=self._validation(index) if entry.validation is None else entry.validation,
             )
 

@@ -12,7 +12,7 @@ from common.frame import FrameIdentity
 from common.store.content import ContentDatabase
 from common.store.contract import Closable, TrainingView
 from common.store.quarantine import QuarantineState
-from common.store.records import RecordKind
+from common.store.records import INLINE_LIMIT_BYTES, RecordKind
 from common.store.rows import SOURCE_KEY, signed, source_facts, verified
 from common.store.settings import FogStoreSettings
 from common.store.sqlite_corrections import SqliteFogCorrections, carry_on
@@ -95,7 +95,8 @@ class SqliteFogStore(SqliteUploads, SqliteLog, SqliteFogCorrections, Closable):
                     "UPDATE frames SET position = ?, kept = ?, image = iif(?, image, NULL) WHERE arrival = ?",
                     (position, int(keep), int(keep), arrival),
                 )
-                drop = None if keep else digest
+                # Smaller images are in their row; asking for a file would cost every frame.
+                drop = digest if size > INLINE_LIMIT_BYTES and not keep else None
             self._pending_count -= 1
             self._appended(len(payload), size if keep else 0)
             if drop is not None:
