@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.node.health import Finding, state_findings, store_findings, trainer_findings
+from fog_node.sessions import AHEAD
 from fog_node.settings import FogSettings
-from fog_node.state import AHEAD
 
 __all__ = ["RIVALS", "fog_findings"]
 

@@ -19,7 +19,7 @@ from common.wire.framing import decode
 from common.wire.sockets import MOST_PARTS, arrival
 from fog_node.health import RIVALS
 from fog_node.node import FogNode
-from fog_node.state import AHEAD
+from fog_node.sessions import AHEAD
 from fog_node.traffic import Traffic
 
 __all__ = ["Reception"]

@@ -11,7 +11,15 @@ from common.store.records import RecordKind
 from common.wire.credits import SendWindow
 from common.wire.messages import ANY_DEVICE, Fetch, Hello, Report
 
-__all__ = ["Session", "readable_devices", "wanted_kinds"]
+__all__ = ["AHEAD", "Session", "readable_devices", "wanted_kinds"]
+
+
+AHEAD = (
+    "this device holds position {position} of a log that ends at {last}: the fog's store was put back "
+    "without fog-node restore, and new records would pass for those that the device has; stop the fog, run "
+    "fog-node backup, move the store away, run fog-node restore, which begins another log, and start it"
+)
+"""What is told where a log is shorter than it was."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ from fog_node.downlink_pacing import DownlinkPacing
 from fog_node.instructions import Instruction, ReadBlob, ReadLog, Send
 from fog_node.peer_limits import PeerLimits
 from fog_node.rivals import Rivals
-from fog_node.sessions import Session, readable_devices, wanted_kinds
+from fog_node.sessions import AHEAD, Session, readable_devices, wanted_kinds
 from fog_node.settings import FogSettings
 from fog_node.uploads import Uploads
 
@@ -47,14 +47,6 @@ __all__ = ["FogState"]
 
 MAX_FETCHES = 16
 """Fetch requests of one edge under way; each answer is at most one chunk."""
-
-
-AHEAD = (
-    "this device holds position {position} of a log that ends at {last}: the fog's store was put back "
-    "without fog-node restore, and new records would pass for those that the device has; stop the fog, run "
-    "fog-node backup, move the store away, run fog-node restore, which begins another log, and start it"
-)
-"""What is told where a log is shorter than it was."""
 
 
 class FogState:

@@ -118,7 +118,8 @@ def _run(
                         unread = 0
                         peer.send(Pull(reached, *WINDOW))
                 case Welcome():
-                    unread = 0
+                    # What was not acknowledged in the session before is sent again in this one.
+                    number, in_flight, unread = number - in_flight, 0, 0
                     peer.send(Pull(0, *WINDOW))
                 case Refused(_, _, _, sentence) | Error(_, sentence):
                     raise DeploymentError(f"the fog refused: {sentence}")

@@ -23,6 +23,7 @@ from common.store.database import DATABASE_NAME
 from common.store.edge_salvage import PASSED_OVER, PASSED_OVER_BLINDLY, salvage_edge
 from common.store.high_water import HIGH_WATER_NAME
 from common.store.records import INLINE_LIMIT_BYTES, Record
+from tests.damage import flip, flip_many, lose_sector
 from tests.node_processes import Deployment, write_frames
 
 CAMERA = "c" * 40
@@ -124,20 +125,6 @@ def test_frames_that_only_the_marks_know_are_told_and_their_numbers_not_given_ag
     assert blind.next_number == COUNT - 7 + PASSED_OVER_BLINDLY
     with open_edge_store(tmp_path / "blind", CAMERA) as edge:
         assert edge.record_frame("new", frame(500)) == COUNT - 7 + PASSED_OVER_BLINDLY
-
-
-def flip(data, source):
-    data[source.randrange(len(data))] ^= 1 << source.randrange(8)
-
-
-def flip_many(data, source):
-    for _ in range(source.randrange(2, 40)):
-        flip(data, source)
-
-
-def lose_sector(data, source):
-    start = source.randrange(len(data) // 512) * 512
-    data[start : start + 512] = source.choice([bytes(512), source.randbytes(512)])
 
 
 def cut(data, source):

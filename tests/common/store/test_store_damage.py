@@ -15,6 +15,7 @@ from common.store.backup import back_up, restore
 from common.store.database import DATABASE_NAME
 from common.store.records import INLINE_LIMIT_BYTES, CommitOutcome, Record, RecordKind
 from common.store.salvage import salvage
+from tests.damage import flip, flip_many, lose_sector
 
 CAMERA = "c" * 40
 COUNT = 120
@@ -126,20 +127,6 @@ def tally(tmp_path, sound, seeds, change):
         shutil.rmtree(folder)
     print(outcomes, sorted(lost for _, lost in losses.values()))
     return outcomes, losses
-
-
-def flip(data, source):
-    data[source.randrange(len(data))] ^= 1 << source.randrange(8)
-
-
-def flip_many(data, source):
-    for _ in range(source.randrange(2, 40)):
-        flip(data, source)
-
-
-def lose_sector(data, source):
-    start = source.randrange(len(data) // 512) * 512
-    data[start : start + 512] = source.choice([bytes(512), source.randbytes(512)])
 
 
 def cut(data, source):
