@@ -92,9 +92,13 @@ def _run(
         peer = Peer(context, _Address(address, fog_key), pair)
         number, in_flight, unread, last = first, 0, 0, peer.last_position
         peer.send(Pull(0, *WINDOW))
-        spoke = time.monotonic()
+        spoke, read_all = time.monotonic(), False
         while True:
-            while in_flight < peer.window and not rest.is_set():
+            if read_all and not in_flight:
+                # A new session reads the log again; uploads of the one before would get no answer in it.
+                peer.send(Hello(epoch=EPOCH, position=0, devices=("*",)))
+                read_all = False
+            while in_flight < peer.window and not rest.is_set() and not read_all:
                 frames = make_frames(pair.public, images, number, 1)
                 peer.socket.send_multipart(encoded_uploads(frames)[0])
                 number, in_flight, spoke = number + 1, in_flight + 1, time.monotonic()
@@ -112,14 +116,12 @@ def _run(
                     received.value += 1
                     unread += 1
                     if reached >= last:
-                        # The whole log was read: a new session reads it again.
-                        peer.send(Hello(epoch=EPOCH, position=0, devices=("*",)))
+                        read_all = True
                     elif unread >= PULL_EVERY:
                         unread = 0
                         peer.send(Pull(reached, *WINDOW))
                 case Welcome():
-                    # What was not acknowledged in the session before is sent again in this one.
-                    number, in_flight, unread = number - in_flight, 0, 0
+                    unread = 0
                     peer.send(Pull(0, *WINDOW))
                 case Refused(_, _, _, sentence) | Error(_, sentence):
                     raise DeploymentError(f"the fog refused: {sentence}")

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.errors import DeploymentError
 from common.frame import Frame, FrameIdentity
 from planner_proof.case import Case
@@ -21,7 +23,7 @@ from simulations.processes import Nodes
 
 __all__ = ["Calibration", "calibrate", "packet_sizes"]
 
-FRAMES = 40
+FRAMES = 100
 """Frames that the calibrating edge uploads, at most."""
 
 KEY = "k" * 40
@@ -140,8 +142,7 @@ def _figures(
     answers = carried["uploader"].down - session_down - idle_down * age["uploader"]
     records = carried["hearer"].down - session_down - idle_down * age["hearer"]
     growth = [point for point in seen.encoded if point[1] > 0]
-    (first, low), (last, high) = growth[0], growth[-1]
-    if high == low:
+    if len(growth) < 2:
         raise DeploymentError(
             f"{count} frames are too few to see how quickly they are encoded; use more than "
             f"{case.batch_frames}"
@@ -154,6 +155,12 @@ def _figures(
         session_down_bytes=session_down,
         idle_up_bytes_per_s=idle_up,
         idle_down_bytes_per_s=idle_down,
-        encode_s=(last - first) / (high - low),
+        encode_s=_slope(growth),
         encoding_s=float(seen.fog["encoded"]["encode_seconds_per_frame"]),
     )
+
+
+def _slope(growth: Sequence[tuple[float, int]]) -> float:
+    """Seconds a record by least squares: the status, seen ten times a second, tells of each one late."""
+    times, records = zip(*growth, strict=True)
+    return float(np.polyfit(records, times, 1)[0])

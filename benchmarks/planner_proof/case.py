@@ -52,6 +52,11 @@ class Case:
     training_s: float = ROUND_S
     source: Path | None = None
 
+    @property
+    def shared(self) -> Literal["packet", "weights"]:
+        """Kind of the records that the edges get."""
+        return "packet" if self.strategy == "edge" else "weights"
+
 
 def names_of(case: Case) -> list[str]:
     """Names of the edges."""

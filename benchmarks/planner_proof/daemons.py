@@ -103,7 +103,7 @@ class Running:
         self._wait(uploading, end, "the first upload")
         seen = Seen(time.monotonic(), 0.0, {}, {}, {})
         recorded = {edge.name: len(edge.frames) for edge in self.edges}
-        kind = "packet" if self.case.strategy == "edge" else "weights"
+        kind = self.case.shared
         wanted = {
             edge.name: sum(recorded[name] for name in edge.hears) if kind == "packet" else 1
             for edge in self.edges
@@ -225,6 +225,8 @@ def deploy(
             {
                 "fog": {"address": f"tcp://{links.address(edge.name)}", "public_key": fog_keys.public},
                 "sources": [{"path": f"frames/{item['path']}"} for item in source],
+                # Packets would be sent to edges that want them while the fog trains, too.
+                "subscription": {"kinds": [case.shared]},
                 "validation": {"held_out": 0},
                 "training": {"mode": "never", "detector": {"classes": classes}},
                 "report_s": REPORT_S,
